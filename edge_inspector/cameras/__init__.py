@@ -1,0 +1,1 @@
+"""Cameras: every source of frames, one library a file, all held to the protocol in base.py."""

@@ -1,0 +1,330 @@
+"""LineConfig: one TOML file a line. Owns every key's name, type, default, range and meaning.
+
+A wrong file raises ConfigError, which says file, key, what was found and what was expected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from .codec import Mismatch, convert, from_toml
+from .errors import ConfigError
+
+Trigger = Literal["camera", "gateway", "free-run"]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+class CameraConfig:
+    """One of the tables below; `kind` in [station.camera] says which."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenCVConfig(CameraConfig):
+    """A camera that OpenCV can open. source: V4L2 index or path, video file, rtsp:// or http:// address, or a pipeline.
+
+    A source with a `!` in it is a GStreamer pipeline (OpenCV must have been built with GStreamer). width, height, fps
+    and fourcc are set where given, then read back: a camera that does not take them is not opened.
+    """
+
+    source: int | str
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    fourcc: str | None = None
+    open_timeout_ms: int = 5000
+    read_timeout_ms: int = 1500
+
+    def __post_init__(self) -> None:
+        _at_least("open_timeout_ms", self.open_timeout_ms, 100)
+        _at_least("read_timeout_ms", self.read_timeout_ms, 10)
+        if self.fourcc is not None and len(self.fourcc) != 4:
+            raise ValueError(f'fourcc: found "{self.fourcc}", expected four characters such as "MJPG"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayConfig(CameraConfig):
+    """Pictures from a folder (in the order of their names) or a video file, again and again with `loop`.
+
+    rate: frames per second; 0 is as fast as they are taken, and nothing is lost.
+    """
+
+    path: str
+    rate: float = 0.0
+    loop: bool = False
+
+    def __post_init__(self) -> None:
+        _at_least("rate", self.rate, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardsConfig(CameraConfig):
+    """A synthetic printed-circuit line. rate: boards per second, 0 as fast as they are taken; count: 0 is no end."""
+
+    rate: float = 10.0
+    seed: int = 1
+    count: int = 0
+    defect_rate: float = 0.2
+
+    def __post_init__(self) -> None:
+        _at_least("rate", self.rate, 0.0)
+        _at_least("count", self.count, 0)
+        _within("defect_rate", self.defect_rate, 0.0, 1.0)
+
+
+CAMERAS: dict[str, type[CameraConfig]] = {"opencv": OpenCVConfig, "replay": ReplayConfig, "boards": BoardsConfig}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationConfig:
+    """One camera, the engine that looks at its pictures, the recipe that judges, and the time allowed.
+
+    engine: a folder in `line.engines`. recipe: a file; without one, the engine's own. trigger: what makes a part
+    (`camera`: every frame; `gateway`: a trigger message; `free-run`: the newest frame whenever the engine is free).
+    deadline_ms: from the trigger to the published verdict. max_age_ms: an older frame is stale, and after a gateway's
+    trigger no frame is waited for any longer; the deadline where not given. transfer_ms: from exposure to the frame's
+    arrival here, so that a frame exposed before a gateway's trigger is not taken for the part. frozen_after: so many
+    identical frames in a row are a frozen camera; 0 does not look (the default for `replay`, where they may be meant).
+    """
+
+    name: str
+    engine: str
+    camera: CameraConfig
+    recipe: str | None = None
+    trigger: Trigger = "camera"
+    deadline_ms: float = 100.0
+    max_age_ms: float | None = None
+    transfer_ms: float = 0.0
+    frozen_after: int | None = None
+
+    def __post_init__(self) -> None:
+        _name("name", self.name)
+        _within("deadline_ms", self.deadline_ms, 1.0, 3_600_000.0)
+        _at_least("transfer_ms", self.transfer_ms, 0.0)
+        if self.max_age_ms is not None:
+            _at_least("max_age_ms", self.max_age_ms, 1.0)
+        if self.frozen_after is not None and self.frozen_after != 0:
+            _at_least("frozen_after", self.frozen_after, 2)
+
+    @property
+    def deadline_ns(self) -> int:
+        """Nanoseconds from the trigger to the published verdict."""
+        return round(self.deadline_ms * 1e6)
+
+    @property
+    def max_age_ns(self) -> int:
+        """Nanoseconds after which a frame is stale."""
+        return self.deadline_ns if self.max_age_ms is None else round(self.max_age_ms * 1e6)
+
+    @property
+    def frozen_frames(self) -> int:
+        """How many identical frames in a row are a frozen camera; 0: never."""
+        if self.frozen_after is not None:
+            return self.frozen_after
+        return 0 if isinstance(self.camera, ReplayConfig) else 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishConfig:
+    """Where the daemon binds. Not given: under /run/edge-inspector/<line>/, where the systemd unit makes the folder.
+
+    history: verdicts kept per station for a replay. insecure: allow tcp:// on other addresses than the loopback
+    without encryption and without asking who is there.
+    """
+
+    verdicts: str = ""
+    gateway: str = ""
+    history: int = 4096
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        _within("history", self.history, 1, 1_000_000)
+        for key in ("verdicts", "gateway"):
+            address = getattr(self, key)
+            if address and not re.match(r"(ipc://.|tcp://.+:(\d+|\*)$)", address):
+                raise ValueError(f'{key}: found "{address}", expected "ipc:///path" or "tcp://address:port"')
+            if address.startswith("tcp://") and not self.insecure and not _is_loopback(address):
+                raise ValueError(
+                    f'{key}: found "{address}", expected a loopback or ipc:// address, or insecure = true beside it '
+                    "(anyone who reaches that port could then send triggers and read verdicts)"
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineTable:
+    """name: the line's name, part of every topic. engines: the folder of engine folders, relative to this file."""
+
+    name: str
+    engines: str = "engines"
+
+    def __post_init__(self) -> None:
+        _name("name", self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineConfig:
+    """Everything one daemon needs to know. Paths are resolved against the file's folder by `resolve`."""
+
+    path: Path
+    line: LineTable
+    publish: PublishConfig
+    station: tuple[StationConfig, ...]
+
+    def resolve(self, path: str) -> Path:
+        """A path as written in the file, relative to the file's folder."""
+        return self.path.parent / path
+
+    @property
+    def endpoints(self) -> tuple[str, str]:
+        """Addresses of the `verdicts` and the `gateway` endpoint."""
+        base = f"ipc:///run/edge-inspector/{self.line.name}"
+        return self.publish.verdicts or f"{base}/verdicts", self.publish.gateway or f"{base}/gateway"
+
+
+def load(path: Path) -> LineConfig:
+    """Read and check a line's TOML file. Raises ConfigError."""
+    tables = read_toml(path)
+    _known_keys(path, tables, "", ("line", "publish", "station"))
+    stations = tables.get("station", [])
+    if not isinstance(stations, list) or not stations:
+        raise ConfigError(f"{path}: station: found {_show(tables.get('station'))}, expected one or more [[station]]")
+    config = LineConfig(
+        path=path,
+        line=read_table(path, tables.get("line", {}), LineTable, "line"),
+        publish=read_table(path, tables.get("publish", {}), PublishConfig, "publish"),
+        station=tuple(_station(path, table, f"station[{n}]") for n, table in enumerate(stations)),
+    )
+    names = [station.name for station in config.station]
+    for n, name in enumerate(names):
+        if name in names[:n]:
+            raise ConfigError(f'{path}: station[{n}].name: found "{name}" a second time, expected a name of its own')
+    if config.endpoints[0] == config.endpoints[1]:
+        raise ConfigError(f"{path}: publish.gateway: found the address of publish.verdicts, expected another one")
+    for n, station in enumerate(config.station):
+        camera = station.camera
+        if isinstance(camera, ReplayConfig) and not config.resolve(camera.path).exists():
+            where = config.resolve(camera.path)
+            raise ConfigError(
+                f"{path}: station[{n}].camera.path: found nothing at {where}, expected a folder or a video"
+            )
+    return config
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ConfigError where it cannot be read or is no TOML."""
+    try:
+        return from_toml(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; expected a TOML file") from None
+    except Mismatch as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+
+
+def read_table(path: Path, table: object, kind: type[Any], where: str) -> Any:
+    """One table as an instance of the dataclass `kind`; `where` is its place in the file, for the messages."""
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: {where}: found {_show(table)}, expected a table")
+    _known_keys(path, table, where, tuple(field.name for field in dataclasses.fields(kind)))
+    for key, hint in get_type_hints(kind).items():  # nested tables: check their keys before msgspec drops unknown ones
+        _check_nested(path, table.get(key), hint, f"{where}.{key}" if where else key)
+    try:
+        return convert(table, kind)
+    except Mismatch as error:
+        raise ConfigError(f"{path}: {_explain(error, table, where)}") from None
+
+
+def _station(path: Path, table: object, where: str) -> StationConfig:
+    """A [[station]] with its [station.camera], whose `kind` says which keys it may have."""
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: {where}: found {_show(table)}, expected a table")
+    _known_keys(path, table, where, tuple(field.name for field in dataclasses.fields(StationConfig)))
+    camera = table.get("camera")
+    if not isinstance(camera, dict):
+        raise ConfigError(f"{path}: {where}.camera: found {_show(camera)}, expected a table [station.camera]")
+    kind = camera.get("kind")
+    if kind not in CAMERAS:
+        expected = " or ".join(f'"{name}"' for name in CAMERAS)
+        raise ConfigError(f"{path}: {where}.camera.kind: found {_show(kind)}, expected {expected}")
+    rest = {key: value for key, value in camera.items() if key != "kind"}
+    made = read_table(path, rest, CAMERAS[kind], f"{where}.camera")
+    try:
+        return convert({**table, "camera": made}, StationConfig)
+    except Mismatch as error:
+        raise ConfigError(f"{path}: {_explain(error, table, where)}") from None
+
+
+def _check_nested(path: Path, value: object, hint: Any, where: str) -> None:
+    """Find unknown keys in tables inside tables: a dataclass, or a dict or list of them."""
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        _known_keys(path, value, where, tuple(field.name for field in dataclasses.fields(hint)))
+        for key, inner in get_type_hints(hint).items():
+            _check_nested(path, value.get(key), inner, f"{where}.{key}")
+    elif isinstance(value, dict) and len(get_args(hint)) == 2:
+        for key, item in value.items():
+            _check_nested(path, item, get_args(hint)[1], f"{where}.{key}")
+    elif isinstance(value, list) and get_args(hint):
+        for n, item in enumerate(value):
+            _check_nested(path, item, get_args(hint)[0], f"{where}[{n}]")
+
+
+def _known_keys(path: Path, table: dict[str, Any], where: str, known: tuple[str, ...]) -> None:
+    """Refuse a key that nobody knows, naming the one that was probably meant."""
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            place = f"{where}.{key}" if where else key
+            raise ConfigError(f'{path}: {place}: unknown key "{key}"; the nearest known one is "{near}"')
+
+
+def _explain(error: Mismatch, table: object, where: str) -> str:
+    """Say place, what was found there and what was expected instead."""
+    place = f"{where}.{error.path}" if where and error.path else where or error.path
+    problem = str(error)
+    if not problem.startswith("Expected "):  # a range check of ours, or a missing key
+        missing = re.fullmatch(r"Object missing required field (\w+)", problem)
+        if missing:
+            return f"{place}.{missing[1]}: found nothing, expected this key"
+        key, colon, rest = problem.partition(": ")
+        return f"{place}.{key}: {rest}" if colon and key.isidentifier() else f"{place}: {problem}"
+    expected, _, got = problem.removeprefix("Expected ").partition(", got ")
+    found: Any = table
+    for step in re.findall(r"[^.\[\]]+", error.path):
+        try:
+            found = found[int(step) if isinstance(found, list) else step]
+        except (KeyError, IndexError, TypeError, ValueError):
+            found = got
+            break
+    return f"{place}: found {_show(found)} ({got or 'not allowed'}), expected {expected}"
+
+
+def _show(value: object) -> str:
+    if value is None:
+        return "nothing"
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.removeprefix("tcp://").rpartition(":")[0]
+    return host in ("localhost", "[::1]") or re.fullmatch(r"127\.\d+\.\d+\.\d+", host) is not None
+
+
+def _name(key: str, value: str) -> None:
+    if not NAME.fullmatch(value):
+        raise ValueError(f'{key}: found "{value}", expected letters, digits, "_", "-" and "." (it is part of a topic)')
+
+
+def _at_least(key: str, value: float, lowest: float) -> None:
+    if not value >= lowest:
+        raise ValueError(f"{key}: found {value}, expected {lowest} or more")
+
+
+def _within(key: str, value: float, lowest: float, highest: float) -> None:
+    if not lowest <= value <= highest:
+        raise ValueError(f"{key}: found {value}, expected {lowest} to {highest}")

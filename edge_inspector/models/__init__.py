@@ -1,0 +1,1 @@
+"""Engines: the folder `engines/<name>/` and what lies in it."""
