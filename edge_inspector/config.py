@@ -8,14 +8,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from .codec import Mismatch, convert, from_toml
 from .errors import ConfigError
 
-Trigger = Literal["camera", "gateway", "free-run"]
+TRIGGERS = ("camera", "gateway", "free-run")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -97,7 +98,7 @@ class StationConfig:
     engine: str
     camera: CameraConfig
     recipe: str | None = None
-    trigger: Trigger = "camera"
+    trigger: str = "camera"
     deadline_ms: float = 100.0
     max_age_ms: float | None = None
     transfer_ms: float = 0.0
@@ -105,6 +106,8 @@ class StationConfig:
 
     def __post_init__(self) -> None:
         _name("name", self.name)
+        if self.trigger not in TRIGGERS:
+            raise ValueError(f'trigger: found "{self.trigger}", expected {_either(TRIGGERS)}')
         _within("deadline_ms", self.deadline_ms, 1.0, 3_600_000.0)
         _at_least("transfer_ms", self.transfer_ms, 0.0)
         if self.max_age_ms is not None:
@@ -249,8 +252,7 @@ def _station(path: Path, table: object, where: str) -> StationConfig:
         raise ConfigError(f"{path}: {where}.camera: found {_show(camera)}, expected a table [station.camera]")
     kind = camera.get("kind")
     if kind not in CAMERAS:
-        expected = " or ".join(f'"{name}"' for name in CAMERAS)
-        raise ConfigError(f"{path}: {where}.camera.kind: found {_show(kind)}, expected {expected}")
+        raise ConfigError(f"{path}: {where}.camera.kind: found {_show(kind)}, expected {_either(CAMERAS)}")
     rest = {key: value for key, value in camera.items() if key != "kind"}
     made = read_table(path, rest, CAMERAS[kind], f"{where}.camera")
     try:
@@ -308,6 +310,10 @@ def _show(value: object) -> str:
         return "nothing"
     text = f'"{value}"' if isinstance(value, str) else str(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _either(names: Iterable[str]) -> str:
+    return " or ".join(f'"{name}"' for name in names)
 
 
 def _is_loopback(address: str) -> bool:

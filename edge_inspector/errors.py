@@ -7,6 +7,7 @@ InspectorError
 │   └── EngineMissing
 ├── FailedError         1  something broke while running
 │   ├── CameraFault        no frame can be had at the moment; the camera is opened again
+│   │   └── FrameFault         this one frame is bad, its part gets a fault verdict; the source goes on
 │   ├── EngineFault        this inference failed; the part gets a fault verdict
 │   ├── EngineLost         the accelerator cannot be used again in this process
 │   └── OutboxFull         the publisher stands still
@@ -14,6 +15,11 @@ InspectorError
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .types import Shot
 
 
 class InspectorError(Exception):
@@ -48,6 +54,14 @@ class FailedError(InspectorError):
 
 class CameraFault(FailedError):
     """An open camera stopped delivering: time-out, lost connection, changed picture size."""
+
+
+class FrameFault(CameraFault):
+    """One frame cannot be had (a broken file), the next ones can: do not open again. `shot` says which part it is."""
+
+    def __init__(self, message: str, shot: Shot) -> None:
+        super().__init__(message)
+        self.shot = shot
 
 
 class EngineFault(FailedError):

@@ -19,7 +19,10 @@ class Camera(Protocol):
     waits: bool
 
     def open(self) -> tuple[int, int]:
-        """Open, and return (height, width) of the frames to come. Raises CameraMissing. Called again after a fault."""
+        """Open, and return (height, width) of the frames to come. Raises CameraMissing. Called again after a fault.
+
+        A finite source goes on behind the last frame it gave.
+        """
         ...
 
     def read(self, into: Pixels) -> Shot | None:
@@ -27,7 +30,9 @@ class Camera(Protocol):
 
         Returns None where there is none yet (after 0.2 s at the most, for a source that may rest longer between
         parts), so that the caller can look whether it should stop. Raises CameraFault where the source failed (then it
-        is closed and opened again) and EndOfStream after the last frame of a finite source.
+        is closed and opened again), FrameFault where only this frame is bad (then the part named by its `shot` gets a
+        fault verdict and the next read goes on, without opening again), and EndOfStream after the last frame of a
+        finite source, as often as it is asked. After any of them the contents of `into` mean nothing.
         """
         ...
 

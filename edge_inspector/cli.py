@@ -1,0 +1,57 @@
+"""The command line: `edge-inspector COMMAND ...`. A command's module is imported when it is chosen."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+from . import __version__
+from .errors import InspectorError
+
+COMMANDS = {
+    "run": "inspect: run the line that a TOML file describes",
+    "check": "say what is wrong with a line's TOML file, without starting",
+    "demo": "watch a synthetic line being inspected",
+    "subscribe": "print verdicts as they come",
+    "trigger": "send triggers, as a gateway would, and print what comes back",
+    "replay": "inspect a folder of pictures at full speed, without a network",
+    "bench": "measure this machine: engine, pipeline, latency, memory",
+    "doctor": "what is installed, what answers, what is missing",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code (2: wrong usage, as argparse has it)."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] not in COMMANDS:
+        return _overview(words)
+    module = importlib.import_module(f".commands.{words[0]}", __package__)
+    parser = argparse.ArgumentParser(prog=f"edge-inspector {words[0]}", description=module.__doc__)
+    module.arguments(parser)
+    try:
+        code: int = module.main(parser.parse_args(words[1:]))
+    except InspectorError as error:
+        print(f"edge-inspector: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _overview(words: list[str]) -> int:
+    lines = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="edge-inspector",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Every trigger gets exactly one verdict, by its deadline, and an error never looks like a pass.",
+        epilog=f"commands:\n{lines}\n\nedge-inspector COMMAND --help says more.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    parser.parse_args(words)
+    return 2

@@ -1,0 +1,139 @@
+"""The reader's side of the protocol: subscribe, notice what is missing, ask for it again; and speak as a gateway."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .wire import decode, encode
+
+if TYPE_CHECKING:
+    import zmq
+
+Message = dict[str, Any]
+PATIENCE_S = 1.0  # for a replay; then what is missing counts as lost
+
+
+class Subscriber:
+    """Reads the `verdicts` endpoint. prefix: which topics, such as `ei1/line1/`; end it with a slash."""
+
+    def __init__(self, address: str, prefix: str = "ei1/") -> None:
+        import zmq
+
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.SUB)
+        self._socket.set(zmq.RCVHWM, 100_000)
+        self._socket.set(zmq.LINGER, 0)
+        self._socket.subscribe(prefix)
+        self._socket.connect(address)
+
+    def receive(self, timeout_s: float) -> Message | None:
+        """The next message, or None where none came in time."""
+        if not self._socket.poll(round(timeout_s * 1000)):
+            return None
+        return decode(self._socket.recv_multipart()[-1])
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._socket.close()
+        self._context.term()
+
+    def __enter__(self) -> Subscriber:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class GatewayClient:
+    """Speaks with the `gateway` endpoint. One thread, and nothing is answered by itself: `receive`, then `ack`."""
+
+    def __init__(self, address: str) -> None:
+        import zmq
+
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        self._socket.set(zmq.LINGER, 200)
+        self._socket.connect(address)
+
+    def send(self, **message: object) -> None:
+        """Send one message, such as `send(type="hello", gateway="g1", epoch=None, last_seq=0)`."""
+        self._socket.send(encode(message))
+
+    def receive(self, timeout_s: float) -> Message | None:
+        """The next message, or None where none came in time."""
+        return decode(self._socket.recv()) if self._socket.poll(round(timeout_s * 1000)) else None
+
+    def ack(self, verdict: Message) -> None:
+        """Say that the verdict has arrived where it should."""
+        what = {key: verdict[key] for key in ("station", "epoch", "seq")}
+        self.send(type="ack", **what, t_written_us=time.time_ns() // 1000)
+
+    def close(self) -> None:
+        """Disconnect, after what was sent has left."""
+        self._socket.close()
+        self._context.term()
+
+    def __enter__(self) -> GatewayClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self.close()
+
+
+@dataclass(slots=True)
+class InOrder:
+    """One station's verdicts in the order of their seq, each once. What is missing is to be asked for from `wanted`.
+
+    lost: how many never came, however often they were asked for. Pure: the time is an argument.
+    """
+
+    epoch: str = ""
+    next_seq: int = 0
+    lost: int = 0
+    _early: dict[int, Message] = field(default_factory=dict)
+    _known: int = 0
+    _since_s: float = 0.0
+
+    def take(self, message: Message, now_s: float) -> Iterator[Message]:
+        """A verdict or a heartbeat; gives the verdicts that are next. A new epoch begins with seq 1."""
+        is_verdict = message["type"] == "verdict"
+        seq = message["seq"] if is_verdict else message["last_seq"]
+        if message["epoch"] != self.epoch:
+            first = 1 if self.epoch else seq if is_verdict else seq + 1
+            self.epoch, self.next_seq, self._known = message["epoch"], first, 0
+            self._early.clear()
+        if is_verdict and seq >= self.next_seq:
+            self._early[seq] = message
+        self._known = max(self._known, seq)
+        if self.wanted is None:
+            self._since_s = now_s
+        return self._ready(now_s)
+
+    def give_up_before(self, seq: int, now_s: float) -> Iterator[Message]:
+        """What lies before seq cannot be had any more."""
+        while self.next_seq < seq and self.next_seq not in self._early:
+            self.next_seq += 1
+            self.lost += 1
+        return self._ready(now_s)
+
+    def impatient(self, now_s: float) -> Iterator[Message]:
+        """Called now and then: what has been missing for too long counts as lost."""
+        if self.wanted is not None and now_s - self._since_s > PATIENCE_S:
+            return self.give_up_before(min(self._early, default=self._known + 1), now_s)
+        return iter(())
+
+    @property
+    def wanted(self) -> int | None:
+        """The first seq that is known to exist and has not come, or None."""
+        return self.next_seq if self.next_seq <= self._known and self.next_seq not in self._early else None
+
+    def _ready(self, now_s: float) -> Iterator[Message]:
+        while self.next_seq in self._early:
+            message = self._early.pop(self.next_seq)
+            self.next_seq += 1
+            self._since_s = now_s
+            yield message

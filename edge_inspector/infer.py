@@ -1,0 +1,199 @@
+"""The infer thread: owns an accelerator's runner, keeps its two lanes filled, and has every answer judged.
+
+Whatever goes wrong between taking a part and judging it is that part's fault verdict, and never an empty result.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+
+from .errors import EngineLost
+from .judge import judge
+from .ledger import Part, Stage
+from .mailbox import Intake, Outbox
+from .models.folder import Engine
+from .nms import to_detections
+from .preprocess import Letterbox
+from .runners.base import Runner
+from .station import Decided, EngineHealth, Event, Job, Opened, Station, identity
+from .types import Pixels, Reason, Shot, Verdict
+
+log = logging.getLogger(__name__)
+
+SLICE_S = 0.2  # it looks so often whether it should stop
+PROBE_S = 1.0  # so often an engine that failed is tried while no part comes
+
+
+class Inferrer:
+    """The infer thread of one engine: two lanes, so that part n+1 is prepared while part n computes."""
+
+    def __init__(
+        self, engine: Engine, runner: Runner, health: EngineHealth, intake: Intake[Job], outbox: Outbox[Event]
+    ) -> None:
+        self.progress_ns = time.monotonic_ns()
+        self._engine = engine
+        self._runner = runner
+        self._health = health
+        self._intake = intake
+        self._outbox = outbox
+        self._free = deque(range(len(runner.inputs)))
+        self._flying: deque[tuple[int, Job, Part, Letterbox]] = deque()
+        self._fits: dict[tuple[int, ...], Letterbox] = {}
+        self._painted: list[Letterbox | None] = [None] * len(runner.inputs)
+        self._collected_ns = 0
+        self._free_run_id: dict[str, int] = {}
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """End as soon as nothing waits and nothing computes. Close the intake first."""
+        self._stop.set()
+
+    def warm_up(self, times: int = 5) -> float:
+        """Infer grey pictures; returns the shortest time in ns. Raises EngineFault or EngineLost."""
+        took = []
+        for n in range(times):
+            lane = n % len(self._runner.inputs)
+            self._runner.inputs[lane][:] = 114
+            started_ns = time.monotonic_ns()
+            self._runner.submit(lane)
+            self._runner.collect(lane)
+            took.append(time.monotonic_ns() - started_ns)
+        self._health.service_ns = float(min(took))
+        return self._health.service_ns
+
+    def run(self) -> None:
+        """Fill the lanes with what waits; where nothing waits, collect at once and hold no finished part back."""
+        idle_since = time.monotonic()
+        while not (self._stop.is_set() and not self._flying and not len(self._intake)):
+            self.progress_ns = time.monotonic_ns()
+            job = self._intake.get(0.0 if self._flying else SLICE_S) if self._free else None
+            if job is not None:
+                self._submit(job)
+            elif self._flying:
+                self._collect()
+            elif self._health.faults_in_a_row and time.monotonic() - idle_since > PROBE_S:
+                self._probe()
+            else:
+                continue
+            idle_since = time.monotonic()
+
+    def _submit(self, job: Job) -> None:
+        """Letterbox the frame straight into the lane's input and start it; or say why not."""
+        with job.frame as frame:
+            now_ns = time.monotonic_ns()
+            part = job.part if job.part is not None else self._open_free_run(job)
+            if part.closed:
+                return
+            verdict = job.verdict or self._not_worth_it(job.station, part, frame.shot, now_ns)
+            if verdict is not None:
+                while self._flying:  # those before it are said first
+                    self._collect()
+                self._decide(job, part, verdict)
+                return
+            part.stage, part.t_taken_ns = Stage.RUNNING, now_ns
+            lane = self._free.popleft()
+            try:
+                fit = self._fit(frame.pixels)
+                if self._painted[lane] != fit:
+                    fit.clear(self._runner.inputs[lane])
+                    self._painted[lane] = fit
+                fit.apply(frame.pixels, self._runner.inputs[lane])
+                part.t_submit_ns = self._health.busy_since_ns = time.monotonic_ns()
+                self._runner.submit(lane)
+            except Exception as error:  # whatever it is, it must become this part's fault and nothing else
+                self._free.append(lane)
+                self._failed(job, part, error)
+                return
+            finally:
+                self._health.busy_since_ns = 0
+        self._flying.append((lane, job, part, fit))
+
+    def _collect(self) -> None:
+        """Wait for the oldest lane, and judge what it found."""
+        lane, job, part, fit = self._flying.popleft()
+        try:
+            self._health.busy_since_ns = time.monotonic_ns()
+            rows = self._runner.collect(lane)
+            part.t_collect_ns = time.monotonic_ns()
+            self._health.busy_since_ns = 0
+            recipe, tables = job.station.recipe, self._engine.tables
+            size = job.frame.pixels.shape[:2]
+            detections = to_detections(
+                rows, fit, size, floor=recipe.floor, iou=tables.nms_iou, classes=len(tables.labels)
+            )
+            verdict = judge(detections, recipe)
+        except Exception as error:
+            self._failed(job, part, error)
+            return
+        finally:
+            self._health.busy_since_ns = 0
+            self._free.append(lane)
+        self._measure(part)
+        if self._health.faults_in_a_row:
+            log.info("engine answers again", extra={"engine": self._engine.identity["name"]})
+            self._health.faults_in_a_row = 0
+        self._decide(job, part, verdict)
+
+    def _not_worth_it(self, station: Station, part: Part, shot: Shot, now_ns: int) -> Verdict | None:
+        """A fault for a part that must not or need not go to the engine."""
+        if self._health.lost:
+            return Verdict.fault(Reason.ENGINE_FAULT)
+        if now_ns - shot.t_grab_ns + shot.lag_ns > station.config.max_age_ns:
+            return Verdict.fault(Reason.STALE_FRAME)
+        return None
+
+    def _open_free_run(self, job: Job) -> Part:
+        """In free-run a frame becomes a part by being taken."""
+        name = job.station.name
+        self._free_run_id[name] = self._free_run_id.get(name, 0) + 1
+        part = job.station.part(self._free_run_id[name], job.frame.shot.t_grab_ns)
+        part.shot, part.part_id = job.frame.shot, job.frame.shot.part_id
+        self._outbox.put(Opened(part))
+        return part
+
+    def _decide(self, job: Job, part: Part, verdict: Verdict) -> None:
+        part.t_decided_ns = time.monotonic_ns()
+        self._outbox.put(Decided(part, verdict, identity(job.station.recipe)))
+
+    def _failed(self, job: Job, part: Part, error: Exception) -> None:
+        """An error is this part's fault verdict; the first of a row is logged."""
+        if isinstance(error, EngineLost):
+            self._health.lost = str(error)
+        if not self._health.faults_in_a_row:
+            log.error("engine failed", extra={"engine": self._engine.identity["name"], "reason": repr(error)})
+        self._health.faults_in_a_row += 1
+        self._decide(job, part, Verdict.fault(Reason.ENGINE_FAULT))
+
+    def _probe(self) -> None:
+        """Try whether a failed engine answers again, as nobody sends parts to a station that is not ready."""
+        try:
+            self._health.busy_since_ns = time.monotonic_ns()
+            self._runner.submit(0)
+            self._runner.collect(0)
+        except EngineLost as error:
+            self._health.lost = str(error)
+        except Exception as error:
+            log.debug("engine still fails", extra={"reason": repr(error)})
+        else:
+            log.info("engine answers again", extra={"engine": self._engine.identity["name"]})
+            self._health.faults_in_a_row = 0
+        finally:
+            self._health.busy_since_ns = 0
+
+    def _measure(self, part: Part) -> None:
+        """What one part costs the engine, smoothed; one long part must not make every later one look hopeless."""
+        took_ns = part.t_collect_ns - max(part.t_submit_ns, self._collected_ns)
+        self._collected_ns = part.t_collect_ns
+        known_ns = self._health.service_ns or took_ns
+        self._health.service_ns = known_ns + 0.1 * (min(took_ns, 4 * known_ns) - known_ns)
+
+    def _fit(self, pixels: Pixels) -> Letterbox:
+        shape = pixels.shape
+        if shape not in self._fits:
+            target = self._runner.inputs[0].shape[:2]
+            keep = self._engine.tables.resize == "letterbox"
+            self._fits[shape] = Letterbox.fit(shape[:2], target, keep_aspect=keep)
+        return self._fits[shape]

@@ -1,0 +1,97 @@
+"""An engine: what lies in `engines/<name>/`. Owns model.toml's keys and where engine folders are looked for."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import read_table, read_toml
+from ..errors import EngineMissing
+from ..wire import Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptStep:
+    """What a scripted engine answers to one part: boxes as [x1, y1, x2, y2, score, class], or trouble.
+
+    delay_ms: how long it computes. error: it raises this text instead. lost: it raises it as an accelerator that
+    cannot be used again.
+    """
+
+    boxes: tuple[tuple[float, float, float, float, float, float], ...] = ()
+    delay_ms: float = 0.0
+    error: str = ""
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTables:
+    """The keys of model.toml. resize: `letterbox` keeps the aspect ratio, `stretch` does not.
+
+    nms_iou: of boxes of one class that overlap by more than this the best stays; 1 keeps all. input_size and script
+    make a scripted engine, which has no model.onnx: it answers step after step, and begins again.
+    """
+
+    labels: tuple[str, ...]
+    task: str = "detect"
+    resize: str = "letterbox"
+    nms_iou: float = 0.5
+    input_size: tuple[int, int] | None = None
+    script: tuple[ScriptStep, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            raise ValueError("labels: found none, expected the names of the classes, in the order of their numbers")
+        if self.task != "detect":
+            raise ValueError(f'task: found "{self.task}", expected "detect"')
+        if self.resize not in ("letterbox", "stretch"):
+            raise ValueError(f'resize: found "{self.resize}", expected "letterbox" or "stretch"')
+        if bool(self.script) != (self.input_size is not None):
+            raise ValueError("script: expected script and input_size together, for an engine without a model.onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine that is here: its folder and what model.toml says. identity: name, and SHA-256 of what computes."""
+
+    folder: Path
+    tables: ModelTables
+    identity: Identity
+
+    @property
+    def model(self) -> Path:
+        """The graph: input `image` uint8 [1, H, W, 3] BGR, output `detections` float32 [1, K, 6]."""
+        return self.folder / "model.onnx"
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe it came with."""
+        return self.folder / "recipe.toml"
+
+
+def shipped() -> Path:
+    """The engines of the checkout this package runs from."""
+    return Path(__file__).parents[2] / "engines"
+
+
+def find(name: str, engines: Path) -> Engine:
+    """The engine of that name in the folder `engines`, else among those shipped.
+
+    Raises EngineMissing, which names those that are there, or ConfigError for a wrong model.toml.
+    """
+    places = [engines, shipped()]
+    folder = next((place / name for place in places if (place / name / "model.toml").is_file()), None)
+    if folder is None:
+        known = sorted({path.parent.name for place in places for path in place.glob("*/model.toml")})
+        raise EngineMissing(
+            f'no engine "{name}": found no {engines / name / "model.toml"}; '
+            f"there is {', '.join(known) if known else 'none at all'}"
+        )
+    tables: ModelTables = read_table(folder / "model.toml", read_toml(folder / "model.toml"), ModelTables, "")
+    computes = folder / ("model.toml" if tables.script else "model.onnx")
+    try:
+        content = computes.read_bytes()
+    except OSError as error:
+        raise EngineMissing(f'engine "{name}": {computes}: {error.strerror}; expected the ONNX graph there') from None
+    return Engine(folder, tables, {"name": name, "sha256": hashlib.sha256(content).hexdigest()})

@@ -1,0 +1,53 @@
+"""What is left to do after the engine: drop weak rows, suppress double boxes, scale back to the frame."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .preprocess import Letterbox
+from .types import Detections
+
+
+def to_detections(
+    rows: NDArray[np.float32], letterbox: Letterbox, frame: tuple[int, int], *, floor: float, iou: float, classes: int
+) -> Detections:
+    """An engine's rows, float32 [K, 6] (x1, y1, x2, y2 in input pixels, score, class), as Detections in frame pixels.
+
+    Rows below `floor` are no detections. Of boxes of one class that overlap by more than `iou` the best stays. Boxes
+    are clipped to `frame`, (height, width). Raises ValueError for anything that is no answer: another shape, values
+    that are not finite, scores outside 0..1, a class that is not there.
+    """
+    if rows.ndim != 2 or rows.shape[1] != 6:
+        raise ValueError(f"engine output: expected float32 [K, 6], got {rows.dtype} {list(rows.shape)}")
+    if not np.isfinite(rows).all():
+        raise ValueError("engine output holds values that are not finite numbers")
+    rows = rows[rows[:, 4] >= floor]
+    label = rows[:, 5]
+    if len(label) and (label.min() < 0 or label.max() >= classes or (label != np.floor(label)).any()):
+        raise ValueError(f"engine output names a class outside 0..{classes - 1}")
+    rows = rows[np.argsort(-rows[:, 4], kind="stable")]
+    rows = rows[suppress(rows[:, :4], rows[:, 5], iou)]
+    xyxy = letterbox.to_frame(rows[:, :4])
+    xyxy[:, 0::2] = xyxy[:, 0::2].clip(0, frame[1])
+    xyxy[:, 1::2] = xyxy[:, 1::2].clip(0, frame[0])
+    return Detections(xyxy, rows[:, 4].copy(), rows[:, 5].astype(np.int16))
+
+
+def suppress(xyxy: NDArray[np.float32], label: NDArray[np.float32], iou: float) -> list[int]:
+    """Greedy non-maximum suppression within each class; boxes come best first. Returns the indices that stay."""
+    if len(xyxy) == 0:
+        return []
+    area = (xyxy[:, 2] - xyxy[:, 0]).clip(0) * (xyxy[:, 3] - xyxy[:, 1]).clip(0)
+    alive = np.ones(len(xyxy), bool)
+    keep = []
+    for n in range(len(xyxy)):
+        if not alive[n]:
+            continue
+        keep.append(n)
+        corner = np.maximum(xyxy[n, :2], xyxy[n + 1 :, :2])
+        extent = (np.minimum(xyxy[n, 2:], xyxy[n + 1 :, 2:]) - corner).clip(0)
+        shared = extent[:, 0] * extent[:, 1]
+        union = area[n] + area[n + 1 :] - shared
+        alive[n + 1 :] &= ~((shared > iou * union) & (label[n + 1 :] == label[n]))
+    return keep

@@ -1,0 +1,240 @@
+"""The publish thread: owns the ZeroMQ sockets and the ledgers, and is therefore where every verdict is given.
+
+It never waits for anything but its own poll: while the engine hangs, fault verdicts still go out by their deadlines.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import stat
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import LineConfig
+from .errors import ConfigError
+from .gateways import Gateways
+from .ledger import Part
+from .mailbox import Outbox
+from .station import Event, Opened, Station, identity
+from .types import Outcome, Reason, Verdict
+from .wire import Clock, Identity, VerdictMessage, counts_message, encode, verdict_message
+
+if TYPE_CHECKING:
+    import zmq
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_NS = 100_000_000
+STANDSTILL_NS = 1_000_000_000  # a loop that turns every 100 ms was stopped if it did not for so long
+
+
+class Publisher:
+    """Binds on construction (raises ConfigError), runs in a thread of its own until `stop`, then closes."""
+
+    def __init__(
+        self,
+        config: LineConfig,
+        stations: list[Station],
+        outbox: Outbox[Event],
+        *,
+        clock: Clock,
+        epoch: str,
+    ) -> None:
+        import zmq
+
+        self._stations = {station.name: station for station in stations}
+        self._outbox = outbox
+        self._clock = clock
+        self._context = zmq.Context()
+        self._verdicts = self._bind(zmq.XPUB, config.endpoints[0], "verdicts", insecure=config.publish.insecure)
+        router = self._bind(zmq.ROUTER, config.endpoints[1], "gateway", insecure=config.publish.insecure)
+        self._router = router
+        self._histories: dict[str, deque[VerdictMessage]] = {
+            name: deque(maxlen=config.publish.history) for name in self._stations
+        }
+        self._gateways = Gateways(router, self._stations, self._histories, line=config.line.name, epoch=epoch)
+        self._topics = {
+            name: {outcome: station.origin.topic(f"verdict/{outcome.value}") for outcome in Outcome}
+            for name, station in self._stations.items()
+        }
+        self._states: dict[str, str] = {}
+        self._heartbeat_ns = 0
+        self._stop_ns: int | None = None
+        self._resumed_ns = 0
+        self.progress_ns = time.monotonic_ns()
+
+    def stood_still_since(self, since_ns: int) -> bool:
+        """Whether this process was stopped (SIGSTOP, a suspended machine) at some time since then. Any thread."""
+        return self._resumed_ns > since_ns or time.monotonic_ns() - self.progress_ns > STANDSTILL_NS
+
+    def stop(self, by_ns: int) -> None:
+        """Finish: as soon as nothing is open and nothing waits for its acknowledgement, at the latest by then."""
+        self._stop_ns = by_ns
+
+    def run(self) -> None:
+        """The loop."""
+        import zmq
+
+        poller = zmq.Poller()
+        poller.register(self._outbox.fileno(), zmq.POLLIN)
+        poller.register(self._verdicts, zmq.POLLIN)
+        poller.register(self._router, zmq.POLLIN)
+        wake_ns = 0
+        while not self._finished():
+            wait_ns = wake_ns - time.monotonic_ns()
+            poller.poll(max(0, -(-wait_ns // 1_000_000)))  # rounded up: too early would only be a turn for nothing
+            for event in self._outbox.drain():
+                self._take(event)
+            more = self._gateways.receive(self._trigger)
+            self._drop_subscriptions()
+            now_ns = time.monotonic_ns()
+            if now_ns - self.progress_ns > STANDSTILL_NS:
+                self._resumed_ns = now_ns
+            self._expire(now_ns)
+            resend_ns = self._gateways.turn(now_ns)
+            if now_ns >= self._heartbeat_ns:
+                self._beat(now_ns)
+            due = [station.ledger.next_due_ns() for station in self._stations.values()]
+            wake_ns = 0 if more else min(t for t in (*due, resend_ns, self._heartbeat_ns) if t is not None)
+            self.progress_ns = now_ns
+        self._beat(time.monotonic_ns())
+        for endpoint in (self._verdicts, self._router):
+            endpoint.close(linger=500)
+        self._context.term()
+
+    def _finished(self) -> bool:
+        """Whether `stop` was asked for and there is nothing left to do, or no time."""
+        if self._stop_ns is None:
+            return False
+        if time.monotonic_ns() >= self._stop_ns:
+            for station in self._stations.values():
+                for part in station.ledger.open_parts():
+                    self._settle(part, Verdict.fault(Reason.SHUTDOWN), identity(station.recipe))
+            return True
+        return not any(s.ledger.counts.open for s in self._stations.values()) and not self._gateways.waiting
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Opened):
+            self._stations[event.part.station].ledger.open(event.part)
+        else:
+            self._settle(event.part, event.verdict, event.recipe)
+
+    def _trigger(self, station: Station, message: dict[str, Any], now_ns: int) -> str:
+        """A gateway says that a part is before the camera; "" or why there will be no verdict for it."""
+        if station.config.trigger != "gateway":
+            return f"not_triggered: this station's trigger is {station.config.trigger}"
+        if station.phase != "serving":
+            return station.phase
+        part = station.part(message["trigger_id"], now_ns)
+        part.part_id, part.encoder = message.get("part_id"), message.get("encoder")
+        if not station.ledger.open(part):
+            return "duplicate"
+        station.pending.append(part)
+        station.triggered.set()
+        return ""
+
+    def _expire(self, now_ns: int) -> None:
+        for station in self._stations.values():
+            for part in station.ledger.due(now_ns):
+                reason = station.why_late(part, now_ns)
+                self._settle(part, Verdict.fault(reason), identity(station.recipe))
+
+    def _settle(self, part: Part, verdict: Verdict, recipe: Identity) -> None:
+        """The one place where a part gets its verdict."""
+        station = self._stations[part.station]
+        settled = station.ledger.settle(part, verdict, time.monotonic_ns())
+        if settled is None:
+            return
+        if settled.verdict.outcome is Outcome.FAULT:
+            station.last_fault_ns, station.last_fault = settled.t_ns, settled.verdict.reason.value
+        message = verdict_message(settled, station.origin, recipe, self._clock)
+        payload = encode(message)
+        self._publish(self._topics[part.station][settled.verdict.outcome], payload)
+        self._gateways.publish(part.station, settled.seq, payload, part.deadline_ns, settled.t_ns)
+        self._histories[part.station].append(message)
+
+    def _beat(self, now_ns: int) -> None:
+        """Every station's heartbeat; and a log line where its state has changed."""
+        self._heartbeat_ns = now_ns + HEARTBEAT_NS
+        for station in self._stations.values():
+            state, reason = station.state(now_ns)
+            if self._states.get(station.name) != state:
+                self._states[station.name] = state
+                level = logging.WARNING if state in ("fault", "degraded") else logging.INFO
+                log.log(level, "station is %s", state, extra={"station": station.name, "reason": reason})
+            payload = encode(
+                {
+                    "v": 1,
+                    "type": "heartbeat",
+                    "line": station.origin.line,
+                    "station": station.name,
+                    "epoch": station.origin.epoch,
+                    "last_seq": station.ledger.last_seq,
+                    "ready": state in ("ready", "degraded"),
+                    "state": state,
+                    "reason": reason,
+                    "counts": counts_message(station.ledger.counts),
+                    "counters": {**station.counters, "late": station.ledger.counts.late, **self._gateways.counters},
+                    "t_us": self._clock.utc_us(now_ns),
+                }
+            )
+            self._publish(station.origin.topic("heartbeat"), payload)
+            self._gateways.broadcast(payload)
+
+    def _publish(self, topic: bytes, payload: bytes) -> None:
+        """To every subscriber; one that does not read loses it, sees the gap, and asks for a replay."""
+        import zmq
+
+        self._verdicts.send_multipart([topic, payload], zmq.NOBLOCK)
+
+    def _drop_subscriptions(self) -> None:
+        """XPUB tells who subscribes to what; nobody here needs to know, but it must be taken off the queue."""
+        import zmq
+
+        while self._verdicts.poll(0):
+            self._verdicts.recv_multipart(zmq.NOBLOCK)
+
+    def _bind(self, kind: int, address: str, key: str, *, insecure: bool) -> zmq.Socket[bytes]:
+        """A bound socket. Raises ConfigError, which says how to choose another address."""
+        import zmq
+
+        endpoint = self._context.socket(kind)
+        endpoint.set(zmq.LINGER, 500)
+        endpoint.set(zmq.SNDHWM, 10_000)
+        endpoint.set(zmq.HEARTBEAT_IVL, 1000)  # only to notice a dead TCP connection
+        endpoint.set(zmq.HEARTBEAT_TIMEOUT, 5000)
+        if kind == zmq.ROUTER:
+            endpoint.set(zmq.ROUTER_MANDATORY, 1)  # a peer that is gone is an error, not silence
+            endpoint.set(zmq.RCVHWM, 64)
+            endpoint.set(zmq.MAXMSGSIZE, 64 * 1024 * 1024)
+        if insecure and address.startswith("tcp://"):
+            log.warning("anyone who reaches this address may use it: publish.insecure", extra={"address": address})
+        try:
+            if address.startswith("ipc://"):
+                _prepare(Path(address.removeprefix("ipc://")))
+            endpoint.bind(address)
+            if address.startswith("ipc://"):
+                os.chmod(address.removeprefix("ipc://"), 0o660)
+        except (OSError, zmq.ZMQError) as error:
+            endpoint.close()
+            raise ConfigError(
+                f"publish.{key}: cannot bind {address}: {error.strerror or error}; "
+                f'choose another, such as {key} = "tcp://127.0.0.1:{5571 if key == "verdicts" else 5572}" in [publish]'
+            ) from None
+        return endpoint
+
+
+def _prepare(path: Path) -> None:
+    """Make the folder; refuse a path where another process listens (ZeroMQ would take it away without a word)."""
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                return
+        raise OSError(0, "another process is listening there")

@@ -1,0 +1,116 @@
+"""Recipe: what counts as a defect and how many make a reject. Owns the keys of a recipe file."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .config import read_table, read_toml
+from .errors import ConfigError
+from .types import Severity
+from .zones import Zone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeStep:
+    """From this size on (the longer side of the box) a defect has this severity. Give from_px or from_mm."""
+
+    severity: Severity
+    from_px: float | None = None
+    from_mm: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """How one class is judged. Sizes are the longer side of the box; the mm keys need the recipe's px_per_mm.
+
+    From `threshold` on a detection counts; between `floor` and it, it is a near-miss; below, it is noise.
+    """
+
+    threshold: float = 0.5
+    floor: float = 0.25
+    severity: Severity = Severity.CRITICAL
+    severity_by_size: tuple[SizeStep, ...] = ()
+    min_px: float | None = None
+    max_px: float | None = None
+    min_mm: float | None = None
+    max_mm: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.floor <= self.threshold <= 1.0:
+            raise ValueError(f"threshold: found floor {self.floor}, threshold {self.threshold}; expected "
+                             "0 < floor <= threshold <= 1")  # fmt: skip
+        for step in self.severity_by_size:
+            if (step.from_px is None) == (step.from_mm is None):
+                raise ValueError("severity_by_size: expected either from_px or from_mm in each entry")
+
+    @property
+    def needs_scale(self) -> bool:
+        """Whether any limit is in millimetres."""
+        return (self.min_mm, self.max_mm) != (None, None) or any(s.from_mm is not None for s in self.severity_by_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many defects of a severity make a reject; 0: that severity alone never does."""
+
+    minor: int = 1
+    major: int = 1
+    critical: int = 1
+
+    def __post_init__(self) -> None:
+        for severity in Severity:
+            if getattr(self, severity.value) < 0:
+                raise ValueError(f"{severity.value}: found {getattr(self, severity.value)}, expected 0 or more")
+        if self.critical == 0:
+            raise ValueError("critical: found 0, expected 1 or more: a critical defect must be able to reject a part")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeTables:
+    """The keys of a recipe file. `default` is the rule of every class that `classes` does not name."""
+
+    default: Rule = field(default_factory=Rule)
+    classes: dict[str, Rule] = field(default_factory=dict)
+    zones: tuple[Zone, ...] = ()
+    reject: Limits = field(default_factory=Limits)
+    px_per_mm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.px_per_mm is not None and not self.px_per_mm > 0:
+            raise ValueError(f"px_per_mm: found {self.px_per_mm}, expected more than 0")
+        if self.px_per_mm is None and any(rule.needs_scale for rule in (self.default, *self.classes.values())):
+            raise ValueError("px_per_mm: found nothing, expected it, as limits in mm are given")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A recipe fitted to an engine's classes: rules[i] judges labels[i]. sha256: of the file's bytes."""
+
+    name: str
+    sha256: str
+    tables: RecipeTables
+    labels: tuple[str, ...]
+    rules: tuple[Rule, ...]
+
+    @property
+    def floor(self) -> float:
+        """The lowest floor of all classes: what the engine finds below it is noise for every class."""
+        return min(rule.floor for rule in self.rules)
+
+
+def load_recipe(path: Path, labels: tuple[str, ...]) -> Recipe:
+    """Read a recipe file for an engine that knows `labels`. Raises ConfigError: also for a class it does not know."""
+    tables: RecipeTables = read_table(path, read_toml(path), RecipeTables, "")
+    for name in (*tables.classes, *(c for zone in tables.zones for c in zone.classes)):
+        if name not in labels:
+            near = difflib.get_close_matches(name, labels, n=1, cutoff=0.0)[0]
+            raise ConfigError(f'{path}: classes.{name}: the engine knows no class "{name}"; the nearest is "{near}"')
+    return fit_recipe(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), tables, labels)
+
+
+def fit_recipe(name: str, sha256: str, tables: RecipeTables, labels: tuple[str, ...]) -> Recipe:
+    """Give every class of the engine its rule."""
+    return Recipe(name, sha256, tables, labels, tuple(tables.classes.get(label, tables.default) for label in labels))
