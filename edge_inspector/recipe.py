@@ -108,7 +108,8 @@ def load_recipe(path: Path, labels: tuple[str, ...]) -> Recipe:
         if name not in labels:
             near = difflib.get_close_matches(name, labels, n=1, cutoff=0.0)[0]
             raise ConfigError(f'{path}: classes.{name}: the engine knows no class "{name}"; the nearest is "{near}"')
-    return fit_recipe(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), tables, labels)
+    name = path.parent.name if path.stem == "recipe" else path.stem  # an engine's own recipe goes by the engine's name
+    return fit_recipe(name, hashlib.sha256(path.read_bytes()).hexdigest(), tables, labels)
 
 
 def fit_recipe(name: str, sha256: str, tables: RecipeTables, labels: tuple[str, ...]) -> Recipe:

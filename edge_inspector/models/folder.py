@@ -94,4 +94,4 @@ def find(name: str, engines: Path) -> Engine:
         content = computes.read_bytes()
     except OSError as error:
         raise EngineMissing(f'engine "{name}": {computes}: {error.strerror}; expected the ONNX graph there') from None
-    return Engine(folder, tables, {"name": name, "sha256": hashlib.sha256(content).hexdigest()})
+    return Engine(folder, tables, {"name": folder.name, "sha256": hashlib.sha256(content).hexdigest()})

@@ -1,0 +1,50 @@
+"""What commands draw on a terminal: a block that is drawn over itself, and a progress bar. Quiet where nobody looks."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import TextIO
+
+
+class Block:
+    """Lines that replace the lines shown before; on anything but a terminal, the first line about once in 2 s."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._drawn = 0
+        self._next_s = 0.0
+
+    def show(self, lines: list[str], *, at_most_every_s: float = 0.1) -> None:
+        """Draw, unless it was drawn a moment ago."""
+        if time.monotonic() < self._next_s:
+            return
+        if not self._stream.isatty():
+            self._next_s = time.monotonic() + 2.0
+            print(lines[0], file=self._stream, flush=True)
+            return
+        self._next_s = time.monotonic() + at_most_every_s
+        width = shutil.get_terminal_size().columns
+        up = f"\x1b[{self._drawn}A" if self._drawn else ""
+        body = "".join(f"\r\x1b[K{line[: width - 1]}\n" for line in lines)
+        self._stream.write(f"{up}{body}")
+        self._stream.flush()
+        self._drawn = len(lines)
+
+    def final(self, lines: list[str]) -> None:
+        """Draw the last state for certain."""
+        self._next_s = 0.0
+        if self._stream.isatty():
+            self.show(lines)
+
+
+def bar(done: int, total: int, *, width: int = 30) -> str:
+    """`[=====     ]  50 %`."""
+    share = done / total if total else 1.0
+    return f"[{'=' * int(width * share):{width}}] {share:4.0%}"
+
+
+def columns(values: list[int], *, height: str = " ▁▂▃▄▅▆▇█") -> str:
+    """A row of little columns, the highest full."""
+    top = max(values, default=0) or 1
+    return "".join(height[-(-value * (len(height) - 1) // top)] for value in values)
