@@ -239,7 +239,7 @@ class Grabber:
         engine = self._station.engine
         waiting = len(self._intake)
         if waiting and not self._camera.waits:
-            ready_ns = time.monotonic_ns() + (waiting + 2) * engine.service_ns  # one more is in flight
+            ready_ns = time.monotonic_ns() + (waiting + 3) * engine.service_ns  # two are in flight, and itself
             if ready_ns > part.deadline_ns - self._station.ledger.guard_ns:
                 return False
         part.stage = Stage.QUEUED

@@ -10,13 +10,13 @@ import threading
 import time
 from collections import deque
 
-from .errors import EngineLost
+from .errors import EngineLost, EngineMissing, FailedError
 from .judge import judge
 from .ledger import Part, Stage
 from .mailbox import Intake, Outbox
 from .models.folder import Engine
 from .nms import to_detections
-from .preprocess import Letterbox
+from .preprocess import GREY, Letterbox
 from .runners.base import Runner
 from .station import Decided, EngineHealth, Event, Job, Opened, Station, identity
 from .types import Pixels, Reason, Shot, Verdict
@@ -52,14 +52,19 @@ class Inferrer:
         self._stop.set()
 
     def warm_up(self, times: int = 5) -> float:
-        """Infer grey pictures; returns the shortest time in ns. Raises EngineFault or EngineLost."""
+        """Infer grey pictures; returns the shortest time in ns. Raises EngineMissing where it cannot."""
         took = []
         for n in range(times):
             lane = n % len(self._runner.inputs)
-            self._runner.inputs[lane][:] = 114
+            self._runner.inputs[lane][:] = GREY
             started_ns = time.monotonic_ns()
-            self._runner.submit(lane)
-            self._runner.collect(lane)
+            try:
+                self._runner.submit(lane)
+                self._runner.collect(lane)
+            except FailedError as error:
+                raise EngineMissing(
+                    f'engine "{self._engine.identity["name"]}" fails on this machine: {error}'
+                ) from error
             took.append(time.monotonic_ns() - started_ns)
         self._health.service_ns = float(min(took))
         return self._health.service_ns

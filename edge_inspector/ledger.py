@@ -141,8 +141,8 @@ class Ledger:
 
 
 def guard_for(deadline_ns: int) -> int:
-    """How long before its deadline a part is given up: a tenth of the time allowed, between 1 and 10 ms.
+    """How long before its deadline a part is given up: a tenth of the time allowed, between 1 and 25 ms.
 
     The publisher wakes to a millisecond and needs less than one to send; the rest is for a busy processor.
     """
-    return min(max(deadline_ns // 10, 1_000_000), 10_000_000)
+    return min(max(deadline_ns // 10, 1_000_000), 25_000_000)

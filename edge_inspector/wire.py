@@ -17,6 +17,8 @@ from .types import Defect
 
 PREFIX = "ei1"
 LARGEST = 65_536  # bytes of a message that a gateway may send
+LARGEST_INT = 2**53  # beyond it, a JavaScript reader rounds
+LONGEST = 200  # characters of a part_id or a gateway's name
 
 
 DefectMessage = TypedDict(
@@ -297,6 +299,12 @@ def decode_from_gateway(raw: bytes) -> dict[str, Any]:
     message = decode(raw)
     if message["type"] not in FROM_GATEWAY:
         raise Mismatch(f"{message['type']} is not for a gateway to send", "type")
+    for key in MESSAGES[message["type"]].__annotations__:  # what is kept and said again must be small, and sayable
+        value = message.get(key)
+        if isinstance(value, int) and abs(value) > LARGEST_INT:
+            raise Mismatch("an integer beyond 2^53, which not every reader can hold", key)
+        if isinstance(value, str) and (len(value) > LONGEST or not value.isprintable()):
+            raise Mismatch(f"text with more than {LONGEST} or with unprintable characters", key)
     return message
 
 

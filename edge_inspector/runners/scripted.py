@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import EngineFault, EngineLost
 from ..models.folder import ScriptStep
+from ..preprocess import GREY
 from ..types import Pixels
 
 Rows = NDArray[np.float32]
@@ -27,13 +28,15 @@ class ScriptedRunner:
 
     def __init__(self, script: Sequence[ScriptStep], input_size: tuple[int, int], *, lanes: int = 2) -> None:
         self.inputs: Sequence[Pixels] = [np.zeros((*input_size, 3), np.uint8) for _ in range(lanes)]
+        self._first = script[0]
         self._steps = itertools.cycle(script)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="scripted")
         self._answers: list[Future[Rows] | ScriptStep | None] = [None] * lanes
 
     def submit(self, lane: int) -> None:
-        """Take the next step of the script."""
-        step = next(self._steps)
+        """Take the next step of the script; the grey picture of a warm-up is no part, and takes the first without."""
+        grey = (self.inputs[lane][::64, ::64] == GREY).all()
+        step = ScriptStep(delay_ms=self._first.delay_ms) if grey else next(self._steps)
         self._answers[lane] = self._worker.submit(_compute, step) if step.delay_ms else step
 
     def collect(self, lane: int) -> Rows:

@@ -1,0 +1,1 @@
+"""Faults are injected by doing them, into a real daemon, and its ledger must add up afterwards."""
