@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import secrets
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from . import cameras, runners
+from .cameras.base import Camera
 from .config import LineConfig, OpenCVConfig, StationConfig
 from .errors import ConfigError, EngineLost, FailedError
 from .grab import CAPACITY, Grabber
@@ -85,14 +87,14 @@ def assign(config: LineConfig) -> list[Assignment]:
 class Line:
     """Everything one daemon runs. Built and bound at once (raises ConfigError, MissingError); `start` makes it live."""
 
-    def __init__(self, config: LineConfig) -> None:
+    def __init__(self, config: LineConfig, *, given: dict[str, Camera] | None = None) -> None:
+        """given: cameras to use in place of those that the configuration describes, by station."""
         self._config = config
         self._assignments = assign(config)
         self.epoch = secrets.token_hex(8)
         healths = {a.engine.folder: EngineHealth() for a in self._assignments}
-        self._cameras = {
-            a.config.name: cameras.make(a.config.camera, base=config.path.parent) for a in self._assignments
-        }
+        base = config.path.parent
+        self._cameras = given or {s.name: cameras.make(s.camera, base=base) for s in config.station}
         self.stations: list[Station] = []
         for a in self._assignments:
             simulated = self._cameras[a.config.name].simulated or bool(a.engine.tables.script)
@@ -127,6 +129,8 @@ class Line:
             if grabber.missing is not None:
                 raise grabber.missing
         if not cancelled.is_set():
+            gc.collect()
+            gc.freeze()  # what has been made by now stays: a later collection need not look at it
             for station in self.stations:
                 station.phase = "serving"
             for grabber in self._grabbers:
