@@ -97,39 +97,53 @@ class InOrder:
     _early: dict[int, Message] = field(default_factory=dict)
     _known: int = 0
     _since_s: float = 0.0
+    _former: set[str] = field(default_factory=set)
 
     def take(self, message: Message, now_s: float) -> Iterator[Message]:
         """A verdict or a heartbeat; gives the verdicts that are next. A new epoch begins with seq 1."""
         is_verdict = message["type"] == "verdict"
         seq = message["seq"] if is_verdict else message["last_seq"]
+        if message["epoch"] in self._former:  # a late replay of a daemon that is gone
+            return
         if message["epoch"] != self.epoch:
-            first = 1 if self.epoch else seq if is_verdict else seq + 1
-            self.epoch, self.next_seq, self._known = message["epoch"], first, 0
-            self._early.clear()
+            first = seq if is_verdict else seq + 1  # we have come in the middle
+            if self.epoch:
+                yield from self._end_epoch()
+                self._former.add(self.epoch)
+                first = 1
+            self.epoch, self.next_seq, self._known = message["epoch"], first, first - 1
+        was_whole = self.wanted is None
         if is_verdict and seq >= self.next_seq:
             self._early[seq] = message
         self._known = max(self._known, seq)
-        if self.wanted is None:
+        if was_whole:
             self._since_s = now_s
-        return self._ready(now_s)
+        yield from self._ready(now_s)
 
     def give_up_before(self, seq: int, now_s: float) -> Iterator[Message]:
         """What lies before seq cannot be had any more."""
         while self.next_seq < seq and self.next_seq not in self._early:
             self.next_seq += 1
             self.lost += 1
-        return self._ready(now_s)
+        yield from self._ready(now_s)
 
     def impatient(self, now_s: float) -> Iterator[Message]:
         """Called now and then: what has been missing for too long counts as lost."""
         if self.wanted is not None and now_s - self._since_s > PATIENCE_S:
-            return self.give_up_before(min(self._early, default=self._known + 1), now_s)
-        return iter(())
+            yield from self.give_up_before(min(self._early, default=self._known + 1), now_s)
 
     @property
     def wanted(self) -> int | None:
         """The first seq that is known to exist and has not come, or None."""
-        return self.next_seq if self.next_seq <= self._known and self.next_seq not in self._early else None
+        if not self.epoch or self.next_seq > self._known or self.next_seq in self._early:
+            return None
+        return self.next_seq
+
+    def _end_epoch(self) -> Iterator[Message]:
+        """What waits behind a gap comes out; the gap is lost with the daemon that could have filled it."""
+        self.lost += max(0, self._known + 1 - self.next_seq) - len(self._early)
+        for seq in sorted(self._early):
+            yield self._early.pop(seq)
 
     def _ready(self, now_s: float) -> Iterator[Message]:
         while self.next_seq in self._early:

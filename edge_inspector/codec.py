@@ -50,7 +50,7 @@ def from_toml(raw: bytes) -> dict[str, Any]:
     tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         return cast(dict[str, Any], tomllib.loads(raw.decode()))
-    except ValueError as error:  # both a TOMLDecodeError and a UnicodeDecodeError are one
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError or a UnicodeDecodeError; nested too deep
         raise Mismatch(str(error), "") from None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, get_args, get_type_hints
 
 from .codec import Mismatch, convert, from_toml
 from .errors import ConfigError
+from .types import Severity
 
 TRIGGERS = ("camera", "gateway", "free-run")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -45,6 +47,9 @@ class OpenCVConfig(CameraConfig):
     def __post_init__(self) -> None:
         _at_least("open_timeout_ms", self.open_timeout_ms, 100)
         _at_least("read_timeout_ms", self.read_timeout_ms, 10)
+        for key in ("width", "height", "fps"):
+            if getattr(self, key) is not None:
+                _at_least(key, getattr(self, key), 1)
         if self.fourcc is not None and len(self.fourcc) != 4:
             raise ValueError(f'fourcc: found "{self.fourcc}", expected four characters such as "MJPG"')
 
@@ -75,6 +80,7 @@ class BoardsConfig(CameraConfig):
 
     def __post_init__(self) -> None:
         _at_least("rate", self.rate, 0.0)
+        _at_least("seed", self.seed, 0)
         _at_least("count", self.count, 0)
         _within("defect_rate", self.defect_rate, 0.0, 1.0)
 
@@ -147,11 +153,13 @@ class PublishConfig:
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        _within("history", self.history, 1, 1_000_000)
+        _within("history", self.history, 1, 65_536)
         for key in ("verdicts", "gateway"):
             address = getattr(self, key)
             if address and not re.match(r"(ipc://.|tcp://.+:(\d+|\*)$)", address):
                 raise ValueError(f'{key}: found "{address}", expected "ipc:///path" or "tcp://address:port"')
+            if address.startswith("tcp://localhost:"):  # ZeroMQ binds numbers, not names
+                raise ValueError(f'{key}: found "{address}", expected "{address.replace("localhost", "127.0.0.1")}"')
             if address.startswith("tcp://") and not self.insecure and not _is_loopback(address):
                 raise ValueError(
                     f'{key}: found "{address}", expected a loopback or ipc:// address, or insecure = true beside it '
@@ -192,7 +200,7 @@ class LineConfig:
 
 def load(path: Path) -> LineConfig:
     """Read and check a line's TOML file. Raises ConfigError."""
-    tables = read_toml(path)
+    tables = read_toml(path, read_file(path))
     _known_keys(path, tables, "", ("line", "publish", "station"))
     stations = tables.get("station", [])
     if not isinstance(stations, list) or not stations:
@@ -219,12 +227,18 @@ def load(path: Path) -> LineConfig:
     return config
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises ConfigError where it cannot be read or is no TOML."""
+def read_file(path: Path) -> bytes:
+    """The bytes of a configuration file. Raises ConfigError."""
     try:
-        return from_toml(path.read_bytes())
+        return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; expected a TOML file") from None
+
+
+def read_toml(path: Path, raw: bytes) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ConfigError where it is no TOML."""
+    try:
+        return from_toml(raw)
     except Mismatch as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from None
 
@@ -251,7 +265,7 @@ def _station(path: Path, table: object, where: str) -> StationConfig:
     if not isinstance(camera, dict):
         raise ConfigError(f"{path}: {where}.camera: found {_show(camera)}, expected a table [station.camera]")
     kind = camera.get("kind")
-    if kind not in CAMERAS:
+    if not isinstance(kind, str) or kind not in CAMERAS:
         raise ConfigError(f"{path}: {where}.camera.kind: found {_show(kind)}, expected {_either(CAMERAS)}")
     rest = {key: value for key, value in camera.items() if key != "kind"}
     made = read_table(path, rest, CAMERAS[kind], f"{where}.camera")
@@ -286,14 +300,20 @@ def _known_keys(path: Path, table: dict[str, Any], where: str, known: tuple[str,
 
 def _explain(error: Mismatch, table: object, where: str) -> str:
     """Say place, what was found there and what was expected instead."""
-    place = f"{where}.{error.path}" if where and error.path else where or error.path
+
+    def at(*steps: str) -> str:
+        return ".".join(step for step in (where, error.path, *steps) if step)
+
     problem = str(error)
-    if not problem.startswith("Expected "):  # a range check of ours, or a missing key
-        missing = re.fullmatch(r"Object missing required field (\w+)", problem)
-        if missing:
-            return f"{place}.{missing[1]}: found nothing, expected this key"
+    missing = re.fullmatch(r"Object missing required field (\w+)", problem)
+    if missing:
+        return f"{at(missing[1])}: found nothing, expected this key"
+    word = re.fullmatch(r"Invalid enum value '(.*)'", problem)
+    if word:
+        return f'{at()}: found "{word[1]}", expected {_either(severity.value for severity in Severity)}'
+    if not problem.startswith("Expected "):  # a range check of ours
         key, colon, rest = problem.partition(": ")
-        return f"{place}.{key}: {rest}" if colon and key.isidentifier() else f"{place}: {problem}"
+        return f"{at(key)}: {rest}" if colon and key.isidentifier() else f"{at()}: {problem}"
     expected, _, got = problem.removeprefix("Expected ").partition(", got ")
     found: Any = table
     for step in re.findall(r"[^.\[\]]+", error.path):
@@ -302,7 +322,7 @@ def _explain(error: Mismatch, table: object, where: str) -> str:
         except (KeyError, IndexError, TypeError, ValueError):
             found = got
             break
-    return f"{place}: found {_show(found)} ({got or 'not allowed'}), expected {expected}"
+    return f"{at()}: found {_show(found)} ({got or 'not allowed'}), expected {expected}"
 
 
 def _show(value: object) -> str:
@@ -318,7 +338,7 @@ def _either(names: Iterable[str]) -> str:
 
 def _is_loopback(address: str) -> bool:
     host = address.removeprefix("tcp://").rpartition(":")[0]
-    return host in ("localhost", "[::1]") or re.fullmatch(r"127\.\d+\.\d+\.\d+", host) is not None
+    return host == "[::1]" or re.fullmatch(r"127\.\d+\.\d+\.\d+", host) is not None
 
 
 def _name(key: str, value: str) -> None:
@@ -327,7 +347,7 @@ def _name(key: str, value: str) -> None:
 
 
 def _at_least(key: str, value: float, lowest: float) -> None:
-    if not value >= lowest:
+    if not lowest <= value < math.inf:
         raise ValueError(f"{key}: found {value}, expected {lowest} or more")
 
 

@@ -5,10 +5,11 @@ Runs in the publish thread; nothing here waits. What cannot be sent now is count
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ log = logging.getLogger(__name__)
 
 RESEND_NS = 20_000_000
 RECEIVE_AT_MOST = 64  # messages in one turn, so that a flood cannot hold up a verdict
-REPLAY_AT_MOST = 64  # verdicts of a replay in one turn, for the same reason
+REPLAY_AT_MOST = 64  # verdicts of replays in one turn, for the same reason
+READERS_AT_MOST = 1000  # who may wait for a replay at the same time
 
 Key = tuple[str, int]
 
@@ -43,7 +45,6 @@ class Gateway:
 
     name: str
     unacked: dict[Key, Unacked] = field(default_factory=dict)
-    replays: deque[bytes] = field(default_factory=deque)
 
 
 class Gateways:
@@ -64,6 +65,7 @@ class Gateways:
         self._line = line
         self._epoch = epoch
         self._peers: dict[bytes, Gateway] = {}
+        self._replays: dict[tuple[bytes, str], int] = {}  # (reader, station) -> the next seq to send again
         self.counters = {"malformed": 0, "unsent": 0, "missed_acks": 0}
 
     @property
@@ -74,7 +76,7 @@ class Gateways:
     @property
     def waiting(self) -> int:
         """How many verdicts may still be acknowledged in time."""
-        return sum(len(gateway.unacked) + len(gateway.replays) for gateway in self._peers.values())
+        return sum(len(gateway.unacked) for gateway in self._peers.values())
 
     def receive(self, on_trigger: Callable[[Station, dict[str, Any], int], str]) -> bool:
         """Answer what has arrived, some at a time; True where there may be more.
@@ -115,7 +117,7 @@ class Gateways:
 
     def turn(self, now_ns: int) -> int | None:
         """Resend and replay what is due. Returns when to be called next (monotonic), or None where nothing waits."""
-        soonest: int | None = None
+        soonest = self._replay_some(now_ns)
         for identity, gateway in list(self._peers.items()):
             for key, entry in list(gateway.unacked.items()):
                 if now_ns >= entry.deadline_ns:
@@ -127,12 +129,6 @@ class Gateways:
                     self._send_raw(identity, entry.payload)
                 due_ns = min(entry.resend_ns, entry.deadline_ns)
                 soonest = due_ns if soonest is None else min(soonest, due_ns)
-            for _ in range(min(REPLAY_AT_MOST, len(gateway.replays))):
-                if not self._send_raw(identity, gateway.replays[0]):
-                    break
-                gateway.replays.popleft()
-            if gateway.replays:
-                soonest = now_ns
         return soonest
 
     def _answer(
@@ -177,20 +173,40 @@ class Gateways:
         self._send(identity, message)
 
     def _replay(self, identity: bytes, message: dict[str, Any]) -> None:
-        """Verdicts again, in order, marked as such; or `gap` where some of them are gone."""
+        """Note what to send again; or answer `gap` where some of it is gone."""
         station, from_seq = message["station"], message["from_seq"]
         if message["epoch"] != self._epoch or from_seq < self._oldest(station):
-            gap = {"v": 1, "type": "gap", "station": station, "epoch": self._epoch}
-            self._send(identity, {**gap, "oldest_seq": self._oldest(station)})
-            return
-        wanted: Iterable[VerdictMessage] = (old for old in self._histories[station] if old["seq"] >= from_seq)
-        replays = deque(encode({**old, "replay": True}) for old in wanted)
-        gateway = self._peers.get(identity)
-        if gateway is None:  # a reader that only wants what it lost
-            for payload in replays:
-                self._send_raw(identity, payload)
-        else:
-            gateway.replays = replays
+            self._gap(identity, station)
+        elif len(self._replays) < READERS_AT_MOST:
+            self._replays[identity, station] = from_seq
+
+    def _replay_some(self, now_ns: int) -> int | None:
+        """A few verdicts again, in order, marked as such; a reader that does not take them is asked again later."""
+        soonest: int | None = None
+        for (identity, station), from_seq in list(self._replays.items()):
+            oldest, history = self._oldest(station), self._histories[station]
+            if from_seq < oldest:  # it went while we were sending
+                self._gap(identity, station)
+                del self._replays[identity, station]
+                continue
+            start = from_seq - oldest
+            batch = list(itertools.islice(history, start, start + REPLAY_AT_MOST // len(self._replays) + 1))
+            sent = 0
+            while sent < len(batch) and self._send(identity, {**batch[sent], "replay": True}):
+                sent += 1
+            if from_seq + sent > self._stations[station].ledger.last_seq:
+                self._replays.pop((identity, station), None)
+                continue
+            if (identity, station) not in self._replays:  # gone while we were sending
+                continue
+            self._replays[identity, station] = from_seq + sent
+            due_ns = now_ns if sent == len(batch) else now_ns + RESEND_NS
+            soonest = due_ns if soonest is None else min(soonest, due_ns)
+        return soonest
+
+    def _gap(self, identity: bytes, station: str) -> None:
+        gap = {"v": 1, "type": "gap", "station": station, "epoch": self._epoch, "oldest_seq": self._oldest(station)}
+        self._send(identity, gap)
 
     def _station(self, message: dict[str, Any]) -> Station:
         """The station a message speaks of. Raises Mismatch."""
@@ -204,8 +220,8 @@ class Gateways:
         history = self._histories[station]
         return history[0]["seq"] if history else self._stations[station].ledger.last_seq + 1
 
-    def _send(self, identity: bytes, message: object) -> None:
-        self._send_raw(identity, encode(message))
+    def _send(self, identity: bytes, message: object) -> bool:
+        return self._send_raw(identity, encode(message))
 
     def _send_raw(self, identity: bytes, payload: bytes) -> bool:
         """Send, or count. A peer that is gone is forgotten: it says hello when it comes back."""
@@ -215,9 +231,16 @@ class Gateways:
             self._socket.send_multipart([identity, payload], zmq.NOBLOCK)
         except zmq.ZMQError as error:
             self.counters["unsent"] += 1
-            if error.errno == zmq.EHOSTUNREACH and identity in self._peers:
-                gateway = self._peers.pop(identity)
-                self.counters["missed_acks"] += len(gateway.unacked)
-                log.warning("gateway gone", extra={"gateway": gateway.name})
+            if error.errno == zmq.EHOSTUNREACH:
+                self._forget(identity)
             return False
         return True
+
+    def _forget(self, identity: bytes) -> None:
+        """A peer has gone."""
+        for station in self._stations:
+            self._replays.pop((identity, station), None)
+        gateway = self._peers.pop(identity, None)
+        if gateway is not None:
+            self.counters["missed_acks"] += len(gateway.unacked)
+            log.warning("gateway gone", extra={"gateway": gateway.name})

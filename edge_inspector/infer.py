@@ -96,7 +96,7 @@ class Inferrer:
             if verdict is not None:
                 while self._flying:  # those before it are said first
                     self._collect()
-                self._decide(job, part, verdict)
+                self._fault(job, part, verdict)
                 return
             part.stage, part.t_taken_ns = Stage.RUNNING, now_ns
             lane = self._free.popleft()
@@ -129,7 +129,7 @@ class Inferrer:
             detections = to_detections(
                 rows, fit, size, floor=recipe.floor, iou=tables.nms_iou, classes=len(tables.labels)
             )
-            verdict = judge(detections, recipe)
+            decided = Decided(part, judge(detections, recipe), identity(recipe))
         except Exception as error:
             self._failed(job, part, error)
             return
@@ -140,7 +140,8 @@ class Inferrer:
         if self._health.faults_in_a_row:
             log.info("engine answers again", extra={"engine": self._engine.identity["name"]})
             self._health.faults_in_a_row = 0
-        self._decide(job, part, verdict)
+        part.t_decided_ns = time.monotonic_ns()
+        self._outbox.put(decided)
 
     def _not_worth_it(self, station: Station, part: Part, shot: Shot, now_ns: int) -> Verdict | None:
         """A fault for a part that must not or need not go to the engine."""
@@ -159,7 +160,7 @@ class Inferrer:
         self._outbox.put(Opened(part))
         return part
 
-    def _decide(self, job: Job, part: Part, verdict: Verdict) -> None:
+    def _fault(self, job: Job, part: Part, verdict: Verdict) -> None:
         part.t_decided_ns = time.monotonic_ns()
         self._outbox.put(Decided(part, verdict, identity(job.station.recipe)))
 
@@ -170,7 +171,7 @@ class Inferrer:
         if not self._health.faults_in_a_row:
             log.error("engine failed", extra={"engine": self._engine.identity["name"], "reason": repr(error)})
         self._health.faults_in_a_row += 1
-        self._decide(job, part, Verdict.fault(Reason.ENGINE_FAULT))
+        self._fault(job, part, Verdict.fault(Reason.ENGINE_FAULT))
 
     def _probe(self) -> None:
         """Try whether a failed engine answers again, as nobody sends parts to a station that is not ready."""

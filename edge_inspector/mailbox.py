@@ -64,11 +64,11 @@ class Intake(Generic[T]):
     def put_latest(self, station: str, item: T) -> T | None:
         """Let the newest win; returns the item that lost (counted in `skipped`), for its owner to release."""
         with self._changed:
+            if self._closed:
+                return item
             box = self._boxes[station]
             old = box.pop() if box else None
             self.skipped[station] += old is not None
-            if self._closed:
-                return item
             box.append(item)
             self._changed.notify_all()
             return old

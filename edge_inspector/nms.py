@@ -22,7 +22,11 @@ def to_detections(
         raise ValueError(f"engine output: expected float32 [K, 6], got {rows.dtype} {list(rows.shape)}")
     if not np.isfinite(rows).all():
         raise ValueError("engine output holds values that are not finite numbers")
+    if len(rows) and (rows[:, 4].min() < 0.0 or rows[:, 4].max() > 1.0):  # logits, say: none would reach the floor
+        raise ValueError(f"engine output: scores must lie in 0..1, got {rows[:, 4].min():g}..{rows[:, 4].max():g}")
     rows = rows[rows[:, 4] >= floor]
+    if (rows[:, :2] > rows[:, 2:4]).any():
+        raise ValueError("engine output: boxes must be x1, y1, x2, y2; some are inside out")
     label = rows[:, 5]
     if len(label) and (label.min() < 0 or label.max() >= classes or (label != np.floor(label)).any()):
         raise ValueError(f"engine output names a class outside 0..{classes - 1}")

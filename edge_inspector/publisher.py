@@ -5,6 +5,7 @@ It never waits for anything but its own poll: while the engine hangs, fault verd
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import LineConfig
-from .errors import ConfigError
+from .errors import MissingError
 from .gateways import Gateways
 from .ledger import Part
 from .mailbox import Outbox
@@ -33,7 +34,7 @@ STANDSTILL_NS = 1_000_000_000  # a loop that turns every 100 ms was stopped if i
 
 
 class Publisher:
-    """Binds on construction (raises ConfigError), runs in a thread of its own until `stop`, then closes."""
+    """Binds on construction (raises MissingError), runs in a thread of its own until `stop`, then closes."""
 
     def __init__(
         self,
@@ -110,6 +111,8 @@ class Publisher:
         """Whether `stop` was asked for and there is nothing left to do, or no time."""
         if self._stop_ns is None:
             return False
+        for event in self._outbox.drain():  # what was put before the stop was asked for
+            self._take(event)
         if time.monotonic_ns() >= self._stop_ns:
             for station in self._stations.values():
                 for part in station.ledger.open_parts():
@@ -141,6 +144,8 @@ class Publisher:
         for station in self._stations.values():
             for part in station.ledger.due(now_ns):
                 reason = station.why_late(part, now_ns)
+                with contextlib.suppress(ValueError):  # it is there where no frame has come for it
+                    station.pending.remove(part)
                 self._settle(part, Verdict.fault(reason), identity(station.recipe))
 
     def _settle(self, part: Part, verdict: Verdict, recipe: Identity) -> None:
@@ -199,7 +204,7 @@ class Publisher:
             self._verdicts.recv_multipart(zmq.NOBLOCK)
 
     def _bind(self, kind: int, address: str, key: str, *, insecure: bool) -> zmq.Socket[bytes]:
-        """A bound socket. Raises ConfigError, which says how to choose another address."""
+        """A bound socket. Raises MissingError, which says how to choose another address."""
         import zmq
 
         endpoint = self._context.socket(kind)
@@ -221,7 +226,7 @@ class Publisher:
                 os.chmod(address.removeprefix("ipc://"), 0o660)
         except (OSError, zmq.ZMQError) as error:
             endpoint.close()
-            raise ConfigError(
+            raise MissingError(
                 f"publish.{key}: cannot bind {address}: {error.strerror or error}; "
                 f'choose another, such as {key} = "tcp://127.0.0.1:{5571 if key == "verdicts" else 5572}" in [publish]'
             ) from None

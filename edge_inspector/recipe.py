@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .config import read_table, read_toml
+from .config import read_file, read_table, read_toml
 from .errors import ConfigError
 from .types import Severity
 from .zones import Zone
@@ -42,6 +43,13 @@ class Rule:
         if not 0.0 < self.floor <= self.threshold <= 1.0:
             raise ValueError(f"threshold: found floor {self.floor}, threshold {self.threshold}; expected "
                              "0 < floor <= threshold <= 1")  # fmt: skip
+        for lowest, highest in (("min_px", "max_px"), ("min_mm", "max_mm")):
+            low, high = getattr(self, lowest), getattr(self, highest)
+            for key, value in ((lowest, low), (highest, high)):
+                if value is not None and not 0.0 <= value < math.inf:
+                    raise ValueError(f"{key}: found {value}, expected 0 or more")
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"{highest}: found {high}, expected {lowest} or more, which is {low}")
         for step in self.severity_by_size:
             if (step.from_px is None) == (step.from_mm is None):
                 raise ValueError("severity_by_size: expected either from_px or from_mm in each entry")
@@ -70,7 +78,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeTables:
-    """The keys of a recipe file. `default` is the rule of every class that `classes` does not name."""
+    """The keys of a recipe file. `default` holds for every class, in what the class's own table does not say."""
 
     default: Rule = field(default_factory=Rule)
     classes: dict[str, Rule] = field(default_factory=dict)
@@ -79,7 +87,7 @@ class RecipeTables:
     px_per_mm: float | None = None
 
     def __post_init__(self) -> None:
-        if self.px_per_mm is not None and not self.px_per_mm > 0:
+        if self.px_per_mm is not None and not 0 < self.px_per_mm < math.inf:
             raise ValueError(f"px_per_mm: found {self.px_per_mm}, expected more than 0")
         if self.px_per_mm is None and any(rule.needs_scale for rule in (self.default, *self.classes.values())):
             raise ValueError("px_per_mm: found nothing, expected it, as limits in mm are given")
@@ -103,13 +111,23 @@ class Recipe:
 
 def load_recipe(path: Path, labels: tuple[str, ...]) -> Recipe:
     """Read a recipe file for an engine that knows `labels`. Raises ConfigError: also for a class it does not know."""
-    tables: RecipeTables = read_table(path, read_toml(path), RecipeTables, "")
-    for name in (*tables.classes, *(c for zone in tables.zones for c in zone.classes)):
+    raw = read_file(path)
+    found = read_toml(path, raw)
+    classes, default = found.get("classes"), found.get("default", {})
+    if isinstance(classes, dict) and isinstance(default, dict):
+        for name, rule in classes.items():
+            if isinstance(rule, dict):
+                classes[name] = {**default, **rule}
+            read_table(path, classes[name], Rule, f"classes.{name}")  # one by one: a message can name the class
+    tables: RecipeTables = read_table(path, found, RecipeTables, "")
+    named = [(f"classes.{name}", name) for name in tables.classes]
+    named += [(f"zones[{n}].classes", name) for n, zone in enumerate(tables.zones) for name in zone.classes]
+    for where, name in named:
         if name not in labels:
             near = difflib.get_close_matches(name, labels, n=1, cutoff=0.0)[0]
-            raise ConfigError(f'{path}: classes.{name}: the engine knows no class "{name}"; the nearest is "{near}"')
+            raise ConfigError(f'{path}: {where}: the engine knows no class "{name}"; the nearest is "{near}"')
     name = path.parent.name if path.stem == "recipe" else path.stem  # an engine's own recipe goes by the engine's name
-    return fit_recipe(name, hashlib.sha256(path.read_bytes()).hexdigest(), tables, labels)
+    return fit_recipe(name, hashlib.sha256(raw).hexdigest(), tables, labels)
 
 
 def fit_recipe(name: str, sha256: str, tables: RecipeTables, labels: tuple[str, ...]) -> Recipe:

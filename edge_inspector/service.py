@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import socket
 import sys
 import time
 from collections.abc import Callable
 
+log = logging.getLogger(__name__)
+
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 PRIORITY = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
+NO_FIELD = re.compile(r"[^A-Z0-9_]")  # journald drops a field whose name has others, such as a station's "-"
 
 
 class Service:
@@ -24,26 +28,36 @@ class Service:
         self._every_s = int(period_us) / 3e6 if period_us.isdigit() and mine else None
         self._fed_s = 0.0
         self._status = ""
+        self._unheard = False
 
     def ready(self) -> None:
         """Warm-up is over and every camera is open."""
-        self._notify("READY=1")
+        self._tell("READY=1")
 
     def status(self, text: str) -> None:
         """One line for `systemctl status`; sent where it has changed."""
         if text != self._status:
             self._status = text
-            self._notify(f"STATUS={text}")
+            self._tell(f"STATUS={text}")
 
     def feed_watchdog(self) -> None:
         """To be called while every thread makes progress; tells so at a third of the time allowed."""
         if self._every_s is not None and time.monotonic() - self._fed_s >= self._every_s:
             self._fed_s = time.monotonic()
-            self._notify("WATCHDOG=1")
+            self._tell("WATCHDOG=1")
 
     def stopping(self) -> None:
         """Draining has begun."""
-        self._notify("STOPPING=1")
+        self._tell("STOPPING=1")
+
+    def _tell(self, state: str) -> None:
+        """A supervisor that does not listen is worth one line in the log; the inspection goes on."""
+        try:
+            self._notify(state)
+        except OSError as error:
+            if not self._unheard:
+                self._unheard = True
+                log.warning("systemd does not listen", extra={"reason": str(error)})
 
 
 def _notifier() -> Callable[[str], object]:
@@ -63,10 +77,7 @@ def _notifier() -> Callable[[str], object]:
 def _send(address: str, state: str) -> None:
     """sd_notify(3): one datagram to the socket; a leading @ is the abstract namespace."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        try:
-            channel.sendto(state.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
-        except OSError as error:
-            logging.getLogger(__name__).warning("systemd does not listen", extra={"reason": str(error)})
+        channel.sendto(state.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
 
 
 def log_to(*, verbose: bool = False) -> None:
@@ -90,12 +101,18 @@ def _handler() -> logging.Handler:
 
 
 def _journal(send: Callable[..., object]) -> logging.Handler:
-    """A handler that gives each extra as a field EI_<NAME>."""
+    """A handler that gives each extra as a field EI_<NAME>; a journal that does not take it disturbs nobody."""
 
     class Journal(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            fields = {f"EI_{key.upper()}": str(value) for key, value in extras(record).items()}
-            send(KeyValue("%(message)s").format(record), PRIORITY=str(PRIORITY[record.levelname]), **fields)
+            fields = {f"EI_{NO_FIELD.sub('_', key.upper())}": str(value) for key, value in extras(record).items()}
+            fields["PRIORITY"] = str(PRIORITY.get(record.levelname, 6))
+            fields["SYSLOG_IDENTIFIER"] = "edge-inspector"  # else the journal calls the sender python3
+            place = {"CODE_FILE": record.pathname, "CODE_LINE": record.lineno, "CODE_FUNC": record.funcName}
+            try:
+                send(KeyValue("%(message)s").format(record), **place, **fields)
+            except Exception:
+                self.handleError(record)
 
     return Journal()
 

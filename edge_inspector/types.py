@@ -75,6 +75,10 @@ class Detections:
             raise ValueError("detections hold values that are not finite numbers")
         if n and (self.score.min() < 0.0 or self.score.max() > 1.0):
             raise ValueError(f"scores must lie in 0..1, got {self.score.min():g}..{self.score.max():g}")
+        if n and self.label.min() < 0:
+            raise ValueError(f"labels must be 0 or more, got {self.label.min()}")
+        if (self.xyxy[:, :2] > self.xyxy[:, 2:]).any():
+            raise ValueError("boxes must be x1, y1, x2, y2 with x1 <= x2 and y1 <= y2; some are inside out")
 
     def __len__(self) -> int:
         return len(self.score)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 from .codec import Mismatch, convert, from_json, json_schema, to_json
 from .ledger import Counts, Part, Settled
@@ -58,8 +58,8 @@ class _VerdictExtras(TypedDict, total=False):
 class VerdictMessage(_VerdictExtras):
     """One for every part, on both endpoints; `replay` is true where it is sent again because someone asked."""
 
-    v: int
-    type: str
+    v: Literal[1]
+    type: Literal["verdict"]
     line: str
     station: str
     epoch: str
@@ -67,7 +67,7 @@ class VerdictMessage(_VerdictExtras):
     trigger_id: int
     part_id: str | None
     encoder: int | None
-    outcome: str
+    outcome: Literal["pass", "reject", "fault"]
     reason: str
     grade: str | None
     defects: list[DefectMessage]
@@ -89,14 +89,14 @@ CountsMessage = TypedDict("CountsMessage", {"triggers": int, "pass": int, "rejec
 class HeartbeatMessage(TypedDict):
     """Every 100 ms, always. `counters`: what was dropped, refused or late, by name."""
 
-    v: int
-    type: str
+    v: Literal[1]
+    type: Literal["heartbeat"]
     line: str
     station: str
     epoch: str
     last_seq: int
     ready: bool
-    state: str
+    state: Literal["starting", "ready", "degraded", "fault", "stopping"]
     reason: str
     counts: CountsMessage
     counters: dict[str, int]
@@ -106,7 +106,7 @@ class HeartbeatMessage(TypedDict):
 class HelloMessage(TypedDict):
     """A gateway registers; it is answered with `welcome` and receives every verdict from then on."""
 
-    type: str
+    type: Literal["hello"]
     gateway: str
     epoch: str | None
     last_seq: int
@@ -126,8 +126,8 @@ class StationWelcome(TypedDict):
 class WelcomeMessage(TypedDict):
     """The answer to `hello`."""
 
-    v: int
-    type: str
+    v: Literal[1]
+    type: Literal["welcome"]
     line: str
     epoch: str
     stations: list[StationWelcome]
@@ -142,7 +142,7 @@ class _TriggerExtras(TypedDict, total=False):
 class TriggerMessage(_TriggerExtras):
     """A part is before the camera. Its time counts from the arrival of this message."""
 
-    type: str
+    type: Literal["trigger"]
     station: str
     trigger_id: int
 
@@ -150,8 +150,8 @@ class TriggerMessage(_TriggerExtras):
 class TriggerAckMessage(TypedDict):
     """Whether there will be a verdict for this trigger; `reason` says why not."""
 
-    v: int
-    type: str
+    v: Literal[1]
+    type: Literal["trigger_ack"]
     station: str
     trigger_id: int
     accepted: bool
@@ -161,7 +161,7 @@ class TriggerAckMessage(TypedDict):
 class AckMessage(TypedDict):
     """The gateway has the verdict; t_written_us: when its PLC had it."""
 
-    type: str
+    type: Literal["ack"]
     station: str
     epoch: str
     seq: int
@@ -171,7 +171,7 @@ class AckMessage(TypedDict):
 class ReplayMessage(TypedDict):
     """A reader lost something: send the verdicts from `from_seq` on again."""
 
-    type: str
+    type: Literal["replay"]
     station: str
     epoch: str
     from_seq: int
@@ -180,8 +180,8 @@ class ReplayMessage(TypedDict):
 class GapMessage(TypedDict):
     """The answer to a `replay` that cannot be served whole: what is kept begins at `oldest_seq` of `epoch`."""
 
-    v: int
-    type: str
+    v: Literal[1]
+    type: Literal["gap"]
     station: str
     epoch: str
     oldest_seq: int
@@ -190,8 +190,8 @@ class GapMessage(TypedDict):
 class ErrorMessage(TypedDict):
     """The answer to anything that is none of the above."""
 
-    v: int
-    type: str
+    v: Literal[1]
+    type: Literal["error"]
     reason: str
 
 
@@ -249,7 +249,7 @@ def verdict_message(settled: Settled, origin: Origin, recipe: Identity, clock: C
         "trigger_id": part.trigger_id,
         "part_id": part.part_id,
         "encoder": part.encoder,
-        "outcome": verdict.outcome.value,
+        "outcome": cast(Any, verdict.outcome.value),
         "reason": verdict.reason.value,
         "grade": verdict.grade,
         "defects": [_defect(defect) for defect in verdict.defects],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,43 +29,62 @@ class Zone:
             raise ValueError(f'mode: found "{self.mode}", expected "include" or "exclude"')
         if len(self.polygon) < 3:
             raise ValueError(f"polygon: found {len(self.polygon)} points, expected three or more")
+        if not all(math.isfinite(value) for point in self.polygon for value in point):
+            raise ValueError("polygon: found a point that is no number, expected pixels")
+        if area(self.polygon) == 0.0:
+            raise ValueError("polygon: found points on one line, expected an area")
+        sides = list(zip(self.polygon, (*self.polygon[1:], self.polygon[0]), strict=True))
+        if any(_cross(*a, *b) for a, b in itertools.combinations(sides, 2)):
+            raise ValueError("polygon: found sides that cross, expected an outline that can be walked around")
 
     def touches(self, box: Box) -> bool:
         """Whether any part of the box lies in the polygon."""
-        x1, y1, x2, y2 = box
-        corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2))
-        return (
-            any(_inside(corner, self.polygon) for corner in corners)
-            or any(x1 <= x <= x2 and y1 <= y <= y2 for x, y in self.polygon)
-            or self._crosses(corners)
-        )
+        box = _with_area(box)
+        return area(clip(self.polygon, box)) > 0.0
 
     def contains(self, box: Box) -> bool:
         """Whether all of the box lies in the polygon."""
-        x1, y1, x2, y2 = box
-        corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2))
-        return (
-            all(_inside(corner, self.polygon) for corner in corners)
-            and not any(x1 < x < x2 and y1 < y < y2 for x, y in self.polygon)
-            and not self._crosses(corners)
-        )
-
-    def _crosses(self, corners: Sequence[Point]) -> bool:
-        edges = list(zip(self.polygon, (*self.polygon[1:], self.polygon[0]), strict=True))
-        sides = list(zip(corners, (*corners[1:], corners[0]), strict=True))
-        return any(_cross(a, b, c, d) for a, b in edges for c, d in sides)
+        box = _with_area(box)
+        whole = (box[2] - box[0]) * (box[3] - box[1])
+        return area(clip(self.polygon, box)) > whole * (1.0 - 1e-6)
 
 
-def _inside(point: Point, polygon: Sequence[Point]) -> bool:
-    """Even-odd rule: a ray to the right crosses the border an odd number of times."""
-    x, y = point
-    inside = False
-    x0, y0 = polygon[-1]
-    for x1, y1 in polygon:
-        if (y0 > y) != (y1 > y) and x < (x1 - x0) * (y - y0) / (y1 - y0) + x0:
-            inside = not inside
-        x0, y0 = x1, y1
-    return inside
+def area(polygon: Sequence[Point]) -> float:
+    """The area of a polygon, by the shoelace formula."""
+    if not polygon:
+        return 0.0
+    following = (*polygon[1:], polygon[0])
+    return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(polygon, following, strict=True))) / 2.0
+
+
+def clip(polygon: Sequence[Point], box: Box) -> list[Point]:
+    """What of a polygon lies in a box (Sutherland and Hodgman, 1974).
+
+    Of a concave polygon the pieces stay joined along the box's border by edges without area.
+    """
+    points = list(polygon)
+    for axis, limit, sign in ((0, box[0], 1.0), (1, box[1], 1.0), (0, box[2], -1.0), (1, box[3], -1.0)):
+        kept: list[Point] = []
+        for before, point in zip((points[-1:] + points)[: len(points)], points, strict=True):
+            inside, was_inside = sign * (point[axis] - limit) >= 0, sign * (before[axis] - limit) >= 0
+            if inside != was_inside:
+                share = (limit - before[axis]) / (point[axis] - before[axis])
+                kept.append((before[0] + share * (point[0] - before[0]), before[1] + share * (point[1] - before[1])))
+            if inside:
+                kept.append(point)
+        points = kept
+        if not points:
+            break
+    return points
+
+
+def _with_area(box: Box) -> Box:
+    """A box clipped at the frame's border may be a line; then it is what lies a hair around it."""
+    hair = 1e-3
+    return (
+        box if box[2] - box[0] > hair and box[3] - box[1] > hair
+        else (box[0] - hair, box[1] - hair, box[2] + hair, box[3] + hair)
+    )  # fmt: skip
 
 
 def _cross(a: Point, b: Point, c: Point, d: Point) -> bool:

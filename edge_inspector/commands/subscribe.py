@@ -39,6 +39,8 @@ def main(args: argparse.Namespace) -> int:
                     if message["type"] == "gap":
                         key = next((known for known in stations if known[1] == message["station"]), key)
                     station = stations.setdefault(key, InOrder())
+                    if message["type"] == "gap" and message["epoch"] != station.epoch:
+                        continue
                     if message["type"] == "gap":
                         ready += station.give_up_before(message["oldest_seq"], now_s)
                         continue

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import read_table, read_toml
+from ..config import read_file, read_table, read_toml
 from ..errors import EngineMissing
 from ..wire import Identity
 
@@ -71,8 +72,9 @@ class Engine:
 
 
 def shipped() -> Path:
-    """The engines of the checkout this package runs from."""
-    return Path(__file__).parents[2] / "engines"
+    """The engines that came with this package: in the checkout it runs from, or where a wheel puts them."""
+    checkout = Path(__file__).parents[2] / "engines"
+    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "edge-inspector" / "engines"
 
 
 def find(name: str, engines: Path) -> Engine:
@@ -88,7 +90,8 @@ def find(name: str, engines: Path) -> Engine:
             f'no engine "{name}": found no {engines / name / "model.toml"}; '
             f"there is {', '.join(known) if known else 'none at all'}"
         )
-    tables: ModelTables = read_table(folder / "model.toml", read_toml(folder / "model.toml"), ModelTables, "")
+    path = folder / "model.toml"
+    tables: ModelTables = read_table(path, read_toml(path, read_file(path)), ModelTables, "")
     computes = folder / ("model.toml" if tables.script else "model.onnx")
     try:
         content = computes.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ class OpenVinoRunner:
     simulated = False
 
     def __init__(self, model: Path, *, lanes: int = 2) -> None:
+        # importing openvino reports home, unless this package is not there; a line PC reports to nobody
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
 
         core = openvino.Core()

@@ -92,12 +92,12 @@ def test_the_disk_is_full(tmp_path: Path) -> None:
 
 
 def test_a_second_daemon_does_not_take_the_address(tmp_path: Path) -> None:
-    """ZeroMQ would let it take over an ipc path without a word: it is refused with 78, and the first goes on."""
+    """ZeroMQ would let it take over an ipc path without a word: it is refused with 3, and the first goes on."""
     with running(tmp_path, camera=boards(20), script=[step()]) as daemon:
         daemon.wait_until_ready()
         command = [sys.executable, "-m", "edge_inspector", "run", str(tmp_path / "line.toml")]
         second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert second.returncode == 78
+        assert second.returncode == 3
         assert "another process is listening" in second.stderr
         daemon.wait_for_verdicts(len(daemon.ears.verdicts) + 20)
         assert daemon.stop() == 0

@@ -1,0 +1,1 @@
+"""Training the engine in engines/boards with PyTorch. Never needed on the line PC."""
