@@ -1,6 +1,6 @@
 """An MJPEG-over-HTTP camera for the tests: several clients, every frame carries its number (see `servers.number`).
 
-Usage: mjpeg_server.py FPS. Prints its port, then serves /cam until it is killed. /cam?still=N repeats frame N for ever
+Usage: mjpeg_server.py FPS [PORT]. Prints its port, then serves /cam until it is killed. /cam?still=N repeats frame N for ever
 once it is reached, /cam?resize=N is half as wide from frame N on, /cam?stop=N ends the answer before frame N.
 """
 
@@ -60,7 +60,7 @@ class Camera(http.server.BaseHTTPRequestHandler):
 def main() -> None:
     """Serve until killed."""
     Camera.fps = float(sys.argv[1])
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2]) if len(sys.argv) > 2 else 0), Camera)
     print(server.server_address[1], flush=True)  # noqa: T201 - the parent waits for it
     server.serve_forever()
 

@@ -57,9 +57,9 @@ def rtsp(fps: int = 30) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def mjpeg(fps: float = 30.0, query: str = "") -> Iterator[Server]:
+def mjpeg(fps: float = 30.0, query: str = "", port: int = 0) -> Iterator[Server]:
     """MJPEG over HTTP, numbered frames, /cam; `query` as in mjpeg_server.py, such as "still=10"."""
-    with _running([sys.executable, str(HERE / "mjpeg_server.py"), str(fps)]) as (process, port):
+    with _running([sys.executable, str(HERE / "mjpeg_server.py"), str(fps), str(port)]) as (process, port):
         yield Server(f"http://127.0.0.1:{port}/cam" + (f"?{query}" if query else ""), (240, 320), process)
 
 

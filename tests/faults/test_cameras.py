@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -52,6 +54,42 @@ def test_a_camera_that_is_unplugged(tmp_path: Path, kind: str) -> None:
             daemon.wait_for(lambda: daemon.ears.state == "fault")
             assert daemon.stop() == 0
             must_add_up(daemon)
+
+
+def test_a_camera_that_is_unplugged_and_brought_back(tmp_path: Path) -> None:
+    """Another server at the same address, as after a power cut: ready again by itself, and parts are judged."""
+    with servers.mjpeg() as camera:
+        table = OPENCV.format(url=camera.url)
+        with running(tmp_path, camera=table, script=[step()], deadline_ms=500) as daemon:
+            daemon.wait_for_verdicts(20)
+            camera.kill()
+            daemon.wait_for(lambda: daemon.ears.state == "fault")
+            heard = len(daemon.ears.verdicts)
+            with servers.mjpeg(port=int(camera.url.split(":")[2].split("/")[0])):
+                daemon.wait_for_verdicts(heard + 30)
+                daemon.wait_until_ready()
+                assert daemon.stop() == 0
+            must_add_up(daemon)
+            assert daemon.ears.verdicts[-1]["outcome"] == "pass"
+
+
+def test_what_a_camera_queued_while_the_daemon_stood_still_is_dropped(tmp_path: Path) -> None:
+    """SIGSTOP for three seconds: the ninety frames that wait in the network are old, however fresh they arrive."""
+    with servers.mjpeg() as camera:
+        table = OPENCV.format(url=camera.url)
+        with running(tmp_path, camera=table, script=[step()], deadline_ms=500) as daemon:
+            daemon.wait_for_verdicts(30)
+            daemon.send(signal.SIGSTOP)
+            time.sleep(3.0)
+            heard = len(daemon.ears.verdicts)
+            continued_us = time.time_ns() // 1000
+            daemon.send(signal.SIGCONT)
+            daemon.wait_for_verdicts(heard + 40)
+            assert daemon.stop() == 0
+            must_add_up(daemon, in_time=False)
+            assert daemon.ears.beats[-1]["counters"]["reconnects"] == 1
+            passed = [v["t_grab_us"] for v in daemon.ears.verdicts if v["outcome"] == "pass"]
+            assert sum(0 <= t_us - continued_us < 1_000_000 for t_us in passed) <= 35  # what 30 a second can be
 
 
 def test_triggers_while_the_camera_is_away(tmp_path: Path) -> None:

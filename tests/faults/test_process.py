@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ..cameras import servers
 from .rig import boards, must_add_up, running, step, write_line
 
 REAL_BOARDS = Path(__file__).parents[3] / "shared" / "data" / "deeppcb" / "images"
@@ -181,3 +182,31 @@ def test_replay_is_deterministic(tmp_path: Path) -> None:
     verdicts = json.loads(runs[0])
     assert [verdict["part_id"] for verdict in verdicts] == [f"{number:03}" for number in range(30)]
     assert verdicts[7]["reason"] == "camera_fault"
+
+
+def test_over_tcp(tmp_path: Path) -> None:
+    """The same on the loopback: verdicts to `subscribe`, triggers from `trigger`, and an open address is refused."""
+    line = write_line(tmp_path, camera=boards(0), trigger="gateway", script=[step(delay_ms=2)])
+    verdicts, gateway = (f"tcp://{servers.closed_port()}" for _ in range(2))
+    text = line.read_text().replace(f"ipc://{tmp_path}/v", verdicts).replace(f"ipc://{tmp_path}/g", gateway)
+    line.write_text(text)
+    command = [sys.executable, "-m", "edge_inspector"]
+    daemon = subprocess.Popen([*command, "run", str(line)])
+    try:
+        reader = subprocess.Popen(
+            [*command, "subscribe", verdicts, gateway, "--json", "--count", "10"], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(20):  # until it is up
+            sent = subprocess.run([*command, "trigger", str(line), "--count", "10", "--rate", "50"], check=False)
+            if sent.returncode == 0:
+                break
+        printed, _ = reader.communicate(timeout=60)
+        assert sent.returncode == 0
+        assert [json.loads(text)["seq"] for text in printed.splitlines()] == list(range(1, 11))
+    finally:
+        daemon.terminate()
+        assert daemon.wait(20) == 0
+    line.write_text(text.replace("tcp://127.0.0.1", "tcp://0.0.0.0"))
+    refused = subprocess.run([*command, "run", str(line)], capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 78
+    assert "insecure" in refused.stderr
