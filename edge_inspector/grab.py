@@ -222,8 +222,14 @@ class Grabber:
         station = self._station
         exposed_ns = shot.t_grab_ns - shot.lag_ns - round(station.config.transfer_ms * 1e6)
         newest: Part | None = None
-        while station.pending and station.pending[0].t_trigger_ns <= exposed_ns:
-            part = station.pending.popleft()
+        while station.pending:
+            try:
+                part = station.pending.popleft()
+            except IndexError:  # the publisher has just taken out the last one, as its time was up
+                break
+            if part.t_trigger_ns > exposed_ns:
+                station.pending.appendleft(part)
+                break
             if part.closed:
                 continue
             if exposed_ns - part.t_trigger_ns > station.config.max_age_ns:

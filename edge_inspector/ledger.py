@@ -77,7 +77,7 @@ class Ledger:
     """
 
     guard_ns: int = 0
-    memory: int = 65_536
+    memory: int = 16_384
     counts: Counts = field(default_factory=Counts)
     last_trigger_id: int = 0
     _due: list[tuple[int, int, Part]] = field(default_factory=list)

@@ -67,17 +67,16 @@ def main(args: argparse.Namespace) -> int:
         subscriber = _start("subscribe", str(line), "--json", "--heartbeats", stdout=subprocess.PIPE, stderr=log)
         daemon = _start("run", str(line), stdout=subprocess.DEVNULL, stderr=log)
         try:
-            for message in _messages(subscriber, daemon):
-                tally.take(message)
-                block.show([*tally.table(args.parts), f"last reject: {tally.picture}"])
-            block.final([*tally.table(args.parts), f"last reject: {tally.picture}"])
-        except KeyboardInterrupt:
-            pass
+            try:
+                _follow(subscriber, daemon, tally, block, args.parts)
+            except KeyboardInterrupt:  # drain, and hear it out
+                daemon.terminate()
+                _follow(subscriber, daemon, tally, block, args.parts)
+            code = daemon.wait(10)
         finally:
             for process in (daemon, subscriber):
                 process.terminate()
-            code = daemon.wait(10)
-            subscriber.wait(10)
+                process.wait(10)
     if code != 0:
         print(f"edge-inspector: the daemon ended with {code}:", file=sys.stderr)
         print((args.out / "daemon.log").read_text()[-2000:], file=sys.stderr)
@@ -176,6 +175,16 @@ class Tally:
         cv2.imwrite(str(self.picture), pixels)
 
 
+def _follow(
+    subscriber: subprocess.Popen[str], daemon: subprocess.Popen[str], tally: Tally, block: Block, parts: int
+) -> None:
+    """Count and draw to the end."""
+    for message in _messages(subscriber, daemon):
+        tally.take(message)
+        block.show([*tally.table(parts), f"last reject: {tally.picture}"])
+    block.final([*tally.table(parts), f"last reject: {tally.picture}"])
+
+
 def _messages(subscriber: subprocess.Popen[str], daemon: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
     """What the subscriber prints, until the daemon has said its last word, or has died without one."""
     assert subscriber.stdout is not None
@@ -189,7 +198,9 @@ def _messages(subscriber: subprocess.Popen[str], daemon: subprocess.Popen[str]) 
 
 
 def _start(*words: str, stdout: int | IO[str], stderr: IO[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "edge_inspector", *words], stdout=stdout, stderr=stderr, text=True)
+    """A process of ours, in a session of its own: Ctrl-C is for the demo, which then tells the others."""
+    command = [sys.executable, "-m", "edge_inspector", *words]
+    return subprocess.Popen(command, stdout=stdout, stderr=stderr, text=True, start_new_session=True)
 
 
 def _tell(summary: dict[str, Any], picture: Path) -> list[str]:

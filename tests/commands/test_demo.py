@@ -1,0 +1,58 @@
+"""The demo as its user runs it: three processes, a summary, and a ledger that adds up."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+
+DEMO = [sys.executable, "-m", "edge_inspector", "demo", "--json"]
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    return subprocess.run([*DEMO, "--out", str(folder), *words], capture_output=True, text=True, timeout=90, check=False)
+
+
+def test_the_demo_counts_every_part(tmp_path: Path) -> None:
+    """Sixty boards: all have a verdict, nothing is missing, and there is a picture of a reject."""
+    ended = run(tmp_path, "--parts", "60", "--rate", "15")
+    assert ended.returncode == 0, ended.stderr
+    summary = json.loads(ended.stdout)
+    assert list(summary) == [
+        "triggers", "pass", "reject", "fault", "open", "escapes", "false_rejects", "gaps", "latency_us",
+    ]  # fmt: skip
+    assert list(summary["latency_us"]) == ["p50", "p99", "p999", "max"]
+    assert summary["triggers"] == 60 == summary["pass"] + summary["reject"] + summary["fault"]
+    assert (summary["open"], summary["gaps"]) == (0, 0)
+    assert cv2.imread(str(tmp_path / "last-reject.png")).shape == (640, 640, 3)
+
+
+@pytest.mark.parametrize("rate", ["0", "400"])
+def test_any_rate_adds_up(tmp_path: Path, rate: str) -> None:
+    """As fast as it goes, and far too fast: the surplus is a fault, and every part is accounted for."""
+    ended = run(tmp_path, "--parts", "200", "--rate", rate)
+    assert ended.returncode == 0, ended.stderr
+    summary = json.loads(ended.stdout)
+    assert summary["triggers"] == 200
+    assert summary["gaps"] == 0
+    assert (summary["fault"] > 0) == (rate == "400")
+
+
+def test_ctrl_c_ends_with_a_summary(tmp_path: Path) -> None:
+    """Whoever has seen enough still gets the account of what was inspected."""
+    command = [*DEMO, "--out", str(tmp_path), "--parts", "1000", "--rate", "20"]
+    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(6)
+    demo.send_signal(signal.SIGINT)
+    printed, said = demo.communicate(timeout=30)
+    assert demo.returncode == 0, said
+    summary = json.loads(printed)
+    assert 0 < summary["triggers"] < 1000
+    assert summary["gaps"] == 0
