@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .cameras.base import Camera
-from .errors import CameraFault, CameraMissing, EndOfStream, FrameFault, InspectorError, OutboxFull
+from .errors import CameraFault, CameraMissing, EndOfStream, FrameFault, OutboxFull
 from .ledger import Part, Stage
 from .mailbox import FramePool, Intake, Outbox
 from .station import Decided, Event, Job, Opened, Station, identity
@@ -152,11 +152,11 @@ class Grabber:
             except FrameFault as fault:
                 self._bad_frame(fault, self._pool.frame(pixels, fault.shot))
                 continue
-            except InspectorError:
-                self._pool.frame(pixels, Shot(0)).release()
+            except BaseException:
+                self._pool.give(pixels)
                 raise
             if shot is None:
-                self._pool.frame(pixels, Shot(0)).release()
+                self._pool.give(pixels)
                 continue
             frame = self._pool.frame(pixels, shot)
             if not camera.simulated and self._stood_still_since(asked_ns):

@@ -32,9 +32,13 @@ class FramePool:
         except IndexError:
             return None
 
+    def give(self, pixels: Pixels) -> None:
+        """Put a buffer back that did not become a frame."""
+        self._free.append(pixels)
+
     def frame(self, pixels: Pixels, shot: Shot) -> Frame:
         """A Frame that gives `pixels` back to this pool when it is left."""
-        return Frame(pixels, shot, self._free.append)
+        return Frame(pixels, shot, self.give)
 
     def __len__(self) -> int:
         return len(self._free)

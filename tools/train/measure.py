@@ -10,16 +10,18 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_inspector.cameras.boards import LABELS, Boards
+from edge_inspector.nms import suppress
+from edge_inspector.runners.openvino import OpenVinoRunner
 
 Rows = NDArray[np.float32]  # [n, 6]: x1, y1, x2, y2, score, class
 Truth = NDArray[np.float32]  # [n, 5]: x1, y1, x2, y2, class
 NMS_IOU = 0.5
+LEAST_SCORE = 0.005
 
 
 def synthetic(seed: int, count: int, defect_rate: float) -> Iterator[tuple[NDArray[np.uint8], Truth]]:
@@ -63,15 +65,6 @@ def iou(box: Rows, others: Rows) -> NDArray[np.float32]:
     return np.asarray(inner / (np.prod(box[2:] - box[:2]) + area - inner + 1e-9), np.float32)
 
 
-def suppress(rows: Rows) -> Rows:
-    """Rows sorted by score, without those that a better one of the same class overlaps by more than half."""
-    kept: list[Rows] = []
-    for row in rows[rows[:, 4] > 0.005]:
-        if all(k[5] != row[5] or iou(row[:4], k[None, :4])[0] <= NMS_IOU for k in kept):
-            kept.append(row)
-    return np.array(kept, np.float32).reshape(-1, 6)
-
-
 def average_precision(found: Iterable[tuple[Rows, Truth]], label: int, least_iou: float = 0.5) -> float:
     """Area under the precision-recall curve of one class, precision made monotonous (as in VOC 2010 and COCO)."""
     scores, hits, wanted = [], [], 0
@@ -106,18 +99,26 @@ def parts(found: Iterable[tuple[Rows, Truth]], threshold: float) -> tuple[int, i
 
 
 def look(path: Path, pictures: Iterable[tuple[NDArray[np.uint8], Truth]]) -> list[tuple[Rows, Truth]]:
-    """Run the engine on every picture (OpenVINO, two threads) and suppress repetitions."""
+    """Run the engine on every picture, as the line does, and suppress repetitions."""
     see = runner(path)
-    return [(suppress(see(image)), truth) for image, truth in pictures]
+    found = []
+    for image, truth in pictures:
+        rows = see(image)
+        rows = rows[rows[:, 4] > LEAST_SCORE]
+        found.append((rows[suppress(rows[:, :4], rows[:, 5], NMS_IOU)], truth))
+    return found
 
 
 def runner(path: Path) -> Callable[[NDArray[np.uint8]], Rows]:
     """The engine as a function of one picture."""
-    import openvino
+    engine = OpenVinoRunner(path, lanes=1)
 
-    settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": 2, "PERFORMANCE_HINT": "LATENCY"}
-    model = openvino.Core().compile_model(str(path), "CPU", settings)
-    return lambda image: np.array(model(image[None])[0][0])
+    def see(image: NDArray[np.uint8]) -> Rows:
+        np.copyto(engine.inputs[0], image)
+        engine.submit(0)
+        return engine.collect(0).copy()
+
+    return see
 
 
 def report(name: str, found: list[tuple[Rows, Truth]]) -> None:
