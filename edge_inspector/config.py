@@ -158,6 +158,9 @@ class PublishConfig:
             address = getattr(self, key)
             if address and not re.match(r"(ipc://.|tcp://.+:(\d+|\*)$)", address):
                 raise ValueError(f'{key}: found "{address}", expected "ipc:///path" or "tcp://address:port"')
+            port = address.rpartition(":")[2]
+            if address.startswith("tcp://") and port != "*" and not 1 <= int(port) <= 65_535:
+                raise ValueError(f'{key}: found "{address}", expected a port from 1 to 65535')
             if address.startswith("tcp://localhost:"):  # ZeroMQ binds numbers, not names
                 raise ValueError(f'{key}: found "{address}", expected "{address.replace("localhost", "127.0.0.1")}"')
             if address.startswith("tcp://") and not self.insecure and not _is_loopback(address):

@@ -98,7 +98,7 @@ class Gateways:
                     self._station(message)
             except Mismatch as error:
                 self.counters["malformed"] += 1
-                where = f" at {error.path}" if error.path else ""
+                where = f" ({error.path})" if error.path else ""
                 self._send(identity, {"v": 1, "type": "error", "reason": f"{error}{where}"})
                 continue
             self._answer(identity, message, on_trigger)
@@ -139,9 +139,12 @@ class Gateways:
         if kind == "hello":
             self._register(identity, message["gateway"])
         elif kind == "trigger":
-            reason = on_trigger(self._station(message), message, time.monotonic_ns())
-            ack = {"v": 1, "type": "trigger_ack", "station": message["station"], "trigger_id": message["trigger_id"]}
-            self._send(identity, {**ack, "accepted": not reason, "reason": reason})
+            reason = "not_registered: say hello first, or no verdict could reach you"
+            if identity in self._peers:
+                reason = on_trigger(self._station(message), message, time.monotonic_ns())
+            ack = {"v": 1, "type": "trigger_ack", "station": message["station"], "epoch": self._epoch}
+            trigger_id = message["trigger_id"]
+            self._send(identity, {**ack, "trigger_id": trigger_id, "accepted": not reason, "reason": reason})
         elif kind == "ack":
             gateway = self._peers.get(identity)
             if gateway is not None and message["epoch"] == self._epoch:

@@ -119,7 +119,7 @@ class Grabber:
 
     def _open(self) -> None:
         self.progress_ns = time.monotonic_ns()
-        size = self._camera.open()
+        size = self._station.frame_size = self._camera.open()
         if size != self._pool.size:
             self._pool = FramePool(CAPACITY + 3, size)  # beside those that wait: one here, one with infer, one spare
             self._sameness = Sameness()

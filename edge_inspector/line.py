@@ -22,7 +22,7 @@ from .mailbox import Intake, Outbox
 from .models.folder import Engine, find
 from .preprocess import use_one_thread
 from .publisher import Publisher
-from .recipe import Recipe, load_recipe
+from .recipe import Recipe, load_recipe, refuse_zones_outside
 from .runners.base import Runner
 from .station import EngineHealth, Event, Job, Station
 from .wire import Clock, Origin
@@ -129,6 +129,8 @@ class Line:
             if grabber.missing is not None:
                 raise grabber.missing
         if not cancelled.is_set():
+            for a, station in zip(self._assignments, self.stations, strict=True):
+                refuse_zones_outside(station.recipe, a.recipe_path, station.frame_size)
             gc.collect()
             gc.freeze()  # what has been made by now stays: a later collection need not look at it
             for station in self.stations:
@@ -139,6 +141,8 @@ class Line:
     def reload_recipes(self) -> None:
         """Read every recipe again, and use them from the next verdict on; where one is wrong, none changes."""
         fresh = [load_recipe(a.recipe_path, a.engine.tables.labels) for a in self._assignments]
+        for a, station, recipe in zip(self._assignments, self.stations, fresh, strict=True):
+            refuse_zones_outside(recipe, a.recipe_path, station.frame_size)
         for station, recipe in zip(self.stations, fresh, strict=True):
             station.recipe = recipe
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEARTBEAT_NS = 100_000_000
-STANDSTILL_NS = 1_000_000_000  # a loop that turns every 100 ms was stopped if it did not for so long
+BELATED_NS = 300_000_000  # a loop that turns every 100 ms was held up if it did not for so long: triggers are old
+STANDSTILL_NS = 1_000_000_000  # and then cameras have queued frames, too
 
 
 class Publisher:
@@ -66,11 +67,23 @@ class Publisher:
         self._heartbeat_ns = 0
         self._stop_ns: int | None = None
         self._resumed_ns = 0
+        self._belated = False  # what is being received now had been waiting while this process stood still
         self.progress_ns = time.monotonic_ns()
 
     def stood_still_since(self, since_ns: int) -> bool:
         """Whether this process was stopped (SIGSTOP, a suspended machine) at some time since then. Any thread."""
         return self._resumed_ns > since_ns or time.monotonic_ns() - self.progress_ns > STANDSTILL_NS
+
+    def _notice_standstill(self, now_ns: int) -> None:
+        """The loop turns every 100 ms; where it did not, nobody knows how long what now arrives has waited."""
+        still_ns = now_ns - self.progress_ns
+        if still_ns > BELATED_NS:
+            self._belated = True
+            log.warning("this process stood still", extra={"ms": still_ns // 1_000_000})
+            for station in self._stations.values():
+                station.last_fault_ns, station.last_fault = now_ns, f"stood still for {still_ns // 1_000_000} ms"
+        if still_ns > STANDSTILL_NS:
+            self._resumed_ns = now_ns
 
     def stop(self, by_ns: int) -> None:
         """Finish: as soon as nothing is open and nothing waits for its acknowledgement, at the latest by then."""
@@ -85,16 +98,17 @@ class Publisher:
         poller.register(self._verdicts, zmq.POLLIN)
         poller.register(self._router, zmq.POLLIN)
         wake_ns = 0
+        self.progress_ns = time.monotonic_ns()
         while not self._finished():
             wait_ns = wake_ns - time.monotonic_ns()
             poller.poll(max(0, -(-wait_ns // 1_000_000)))  # rounded up: too early would only be a turn for nothing
+            self._notice_standstill(time.monotonic_ns())
             for event in self._outbox.drain():
                 self._take(event)
             more = self._gateways.receive(self._trigger)
+            self._belated = self._belated and more
             self._drop_subscriptions()
             now_ns = time.monotonic_ns()
-            if now_ns - self.progress_ns > STANDSTILL_NS:
-                self._resumed_ns = now_ns
             self._expire(now_ns)
             resend_ns = self._gateways.turn(now_ns)
             if now_ns >= self._heartbeat_ns:
@@ -136,6 +150,9 @@ class Publisher:
         part.part_id, part.encoder = message.get("part_id"), message.get("encoder")
         if not station.ledger.open(part):
             return "duplicate"
+        if self._belated:
+            self._settle(part, Verdict.fault(Reason.TIMEOUT), identity(station.recipe))
+            return ""
         station.pending.append(part)
         station.triggered.set()
         return ""
@@ -228,14 +245,17 @@ class Publisher:
             endpoint.close()
             raise MissingError(
                 f"publish.{key}: cannot bind {address}: {error.strerror or error}; "
-                f'choose another, such as {key} = "tcp://127.0.0.1:{5571 if key == "verdicts" else 5572}" in [publish]'
+                f"is this line running already? Else choose another address for {key} in [publish]"
             ) from None
         return endpoint
 
 
 def _prepare(path: Path) -> None:
     """Make the folder; refuse a path where another process listens (ZeroMQ would take it away without a word)."""
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    if path.is_relative_to("/run/edge-inspector"):  # elsewhere a folder that is not there is a slip of the pen
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        raise OSError(0, f"there is no folder {path.parent}")
     if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
         with socket.socket(socket.AF_UNIX) as probe:
             try:

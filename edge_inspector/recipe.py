@@ -130,6 +130,17 @@ def load_recipe(path: Path, labels: tuple[str, ...]) -> Recipe:
     return fit_recipe(name, hashlib.sha256(raw).hexdigest(), tables, labels)
 
 
+def refuse_zones_outside(recipe: Recipe, path: Path, size: tuple[int, int]) -> None:
+    """Raise ConfigError for an include zone outside frames of (height, width): with it, nothing could ever count."""
+    frame = (0.0, 0.0, float(size[1]), float(size[0]))
+    for n, zone in enumerate(recipe.tables.zones):
+        if zone.mode == "include" and not zone.touches(frame):
+            raise ConfigError(
+                f'{path}: zones[{n}].polygon: found zone "{zone.name}" outside the frame, '
+                f"expected it within {size[1]} x {size[0]} pixels"
+            )
+
+
 def fit_recipe(name: str, sha256: str, tables: RecipeTables, labels: tuple[str, ...]) -> Recipe:
     """Give every class of the engine its rule."""
     return Recipe(name, sha256, tables, labels, tuple(tables.classes.get(label, tables.default) for label in labels))

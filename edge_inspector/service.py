@@ -80,10 +80,10 @@ def _send(address: str, state: str) -> None:
         channel.sendto(state.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
 
 
-def log_to(*, verbose: bool = False) -> None:
+def log_to(*, least: int = logging.INFO) -> None:
     """Send log lines to the journal with fields, or to standard error as key=value."""
     logging.raiseExceptions = False  # a full disk behind standard error must not disturb a verdict
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[_handler()], force=True)
+    logging.basicConfig(level=least, handlers=[_handler()], force=True)
 
 
 def _handler() -> logging.Handler:

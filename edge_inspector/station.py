@@ -40,7 +40,7 @@ class Station:
 
     pending: gateway triggers that wait for their frame (publisher appends and sets `triggered`, grab takes).
     recipe: swapped whole by SIGHUP. camera_problem: why no usable frame comes, "" while they do (grab writes).
-    ledger: the publisher's alone.
+    frame_size: (height, width), once it is open. ledger: the publisher's alone.
     """
 
     config: StationConfig
@@ -51,6 +51,7 @@ class Station:
     pending: deque[Part] = field(default_factory=deque)
     triggered: threading.Event = field(default_factory=threading.Event)
     camera_problem: str = "not opened yet"
+    frame_size: tuple[int, int] = (0, 0)
     ended: bool = False
     phase: str = "starting"
     last_fault_ns: int = 0

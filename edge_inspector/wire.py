@@ -153,6 +153,7 @@ class TriggerAckMessage(TypedDict):
     v: Literal[1]
     type: Literal["trigger_ack"]
     station: str
+    epoch: str
     trigger_id: int
     accepted: bool
     reason: str

@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -18,9 +20,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..cameras.boards import Boards
+from ..errors import ConfigError
 from ..metrics import Histogram
 from .subscribe import readable
-from .terminal import Block, bar, columns
+from .terminal import Block, bar, columns, one_or_more, zero_or_more
 
 SEED = 7
 DEFECT_RATE = 0.25
@@ -48,8 +51,10 @@ defect_rate = {defect_rate}
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """How many parts, how fast, and how to report."""
-    parser.add_argument("--parts", type=int, default=200, metavar="N", help="so many boards (200)")
-    parser.add_argument("--rate", type=float, default=10.0, metavar="R", help="boards per second, 0: full speed (10)")
+    parser.add_argument("--parts", type=one_or_more, default=200, metavar="N", help="so many boards (200)")
+    parser.add_argument(
+        "--rate", type=zero_or_more, default=10.0, metavar="R", help="boards a second, 0: full speed (10)"
+    )
     parser.add_argument("--engine", default="boards", help="which engine inspects (boards)")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the picture and the log (demo/)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -57,7 +62,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run daemon and subscriber to the end, and compare what they say."""
-    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{args.out}: cannot be made: {error.strerror}; choose a folder with --out") from None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as with Ctrl-C, and leave nothing behind
     tally = Tally(args.out / "last-reject.png")
     block = Block(sys.stderr if args.json else sys.stdout)
     with tempfile.TemporaryDirectory(prefix="edge-inspector-") as folder, (args.out / "daemon.log").open("w") as log:
@@ -66,12 +75,13 @@ def main(args: argparse.Namespace) -> int:
                                     seed=SEED, defect_rate=DEFECT_RATE))  # fmt: skip
         subscriber = _start("subscribe", str(line), "--json", "--heartbeats", stdout=subprocess.PIPE, stderr=log)
         daemon = _start("run", str(line), stdout=subprocess.DEVNULL, stderr=log)
+        threading.Thread(target=_end_with, args=(daemon, subscriber), daemon=True).start()
         try:
             try:
-                _follow(subscriber, daemon, tally, block, args.parts)
+                _follow(subscriber, tally, block, args.parts)
             except KeyboardInterrupt:  # drain, and hear it out
                 daemon.terminate()
-                _follow(subscriber, daemon, tally, block, args.parts)
+                _follow(subscriber, tally, block, args.parts)
             code = daemon.wait(10)
         finally:
             for process in (daemon, subscriber):
@@ -82,7 +92,7 @@ def main(args: argparse.Namespace) -> int:
         print((args.out / "daemon.log").read_text()[-2000:], file=sys.stderr)
         return code
     summary = tally.summary()
-    print(json.dumps(summary) if args.json else "\n".join(_tell(summary, tally.picture)))
+    print(json.dumps(summary) if args.json else "\n".join(_tell(summary, tally.late, tally.picture)))
     return 0 if tally.adds_up() else 1
 
 
@@ -94,11 +104,13 @@ class Tally:
         self._boards = Boards(seed=SEED, defect_rate=DEFECT_RATE)
         self._outcomes: Counter[str] = Counter()
         self._seqs: set[int] = set()
-        self._latency = Histogram()
+        self.latency = Histogram()
         self._recent: deque[str] = deque(maxlen=6)
         self._beat: dict[str, Any] = {"last_seq": 0, "state": "", "counts": {}}
         self._escapes = self._false_rejects = 0
         self._drawn_s = 0.0
+        self._last_reject: tuple[int, dict[str, Any]] | None = None
+        self.late = 0
 
     def take(self, message: dict[str, Any]) -> None:
         """Count one message."""
@@ -109,15 +121,17 @@ class Tally:
             return
         self._seqs.add(message["seq"])
         self._outcomes[message["outcome"]] += 1
-        self._latency.add(message["latency_us"]["total"])
+        self.latency.add(message["latency_us"]["total"])
+        self.late += message["t_publish_us"] > message["deadline_us"]
         self._recent.append(readable(message))
         number = int(re.findall(r"\d+", message["part_id"])[0])
         defective = bool(self._boards.truth(number))
         self._escapes += defective and message["outcome"] == "pass"
         self._false_rejects += not defective and message["outcome"] == "reject"
-        if message["outcome"] == "reject" and time.monotonic() - self._drawn_s > 1.0:
-            self._drawn_s = time.monotonic()
-            self._draw(number, message)
+        if message["outcome"] == "reject":
+            self._last_reject = (number, message)
+            if time.monotonic() - self._drawn_s > 1.0:
+                self.draw_last_reject()
 
     def adds_up(self) -> bool:
         """Whether the daemon's ledger and this count agree, with nothing open and nothing missing."""
@@ -138,13 +152,13 @@ class Tally:
             "escapes": self._escapes,
             "false_rejects": self._false_rejects,
             "gaps": self._beat["last_seq"] - len(self._seqs),
-            "latency_us": self._latency.summary_us(),
+            "latency_us": self.latency.summary_us(),
         }
 
     def table(self, parts: int) -> list[str]:
         """The live picture."""
-        done, latency, out = len(self._seqs), self._latency.summary_us(), self._outcomes
-        shape = [sum(self._latency.counts[n : n + 6]) for n in range(350, 680, 6)]  # 1 ms to 700 ms
+        done, latency, out = len(self._seqs), self.latency.summary_us(), self._outcomes
+        shape = [sum(self.latency.counts[n : n + 6]) for n in range(350, 680, 6)]  # 1 ms to 700 ms
         return [
             f"{bar(done, parts)}  {done} of {parts} parts   line is {self._beat['state'] or 'not up yet'}",
             f"   pass {out['pass']:6}   reject {out['reject']:6}   fault {out['fault']:6}   "
@@ -157,11 +171,15 @@ class Tally:
             *("" for _ in range(6 - len(self._recent))),
         ]
 
-    def _draw(self, number: int, message: dict[str, Any]) -> None:
+    def draw_last_reject(self) -> None:
         """Draw the board again (its number is enough), what was planted in blue and what was found in red."""
         import cv2
         import numpy as np
 
+        if self._last_reject is None:
+            return
+        self._drawn_s = time.monotonic()
+        number, message = self._last_reject
         pixels = np.zeros((640, 640, 3), np.uint8)
         planted = self._boards.draw(number, pixels)
         for defect in planted:
@@ -175,25 +193,29 @@ class Tally:
         cv2.imwrite(str(self.picture), pixels)
 
 
-def _follow(
-    subscriber: subprocess.Popen[str], daemon: subprocess.Popen[str], tally: Tally, block: Block, parts: int
-) -> None:
+def _follow(subscriber: subprocess.Popen[str], tally: Tally, block: Block, parts: int) -> None:
     """Count and draw to the end."""
-    for message in _messages(subscriber, daemon):
+    for message in _messages(subscriber):
         tally.take(message)
         block.show([*tally.table(parts), f"last reject: {tally.picture}"])
+    tally.draw_last_reject()
     block.final([*tally.table(parts), f"last reject: {tally.picture}"])
 
 
-def _messages(subscriber: subprocess.Popen[str], daemon: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
+def _end_with(daemon: subprocess.Popen[str], subscriber: subprocess.Popen[str]) -> None:
+    """Nobody waits for the words of a daemon that could not start, or has died."""
+    if daemon.wait() == 0:
+        time.sleep(3.0)  # its last words are on their way
+    subscriber.terminate()
+
+
+def _messages(subscriber: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
     """What the subscriber prints, until the daemon has said its last word, or has died without one."""
     assert subscriber.stdout is not None
     for line in subscriber.stdout:
         message = json.loads(line)
         yield message
         if message["type"] == "heartbeat" and message["state"] == "stopping" and not message["counts"]["open"]:
-            return
-        if daemon.poll() not in (None, 0):
             return
 
 
@@ -203,12 +225,13 @@ def _start(*words: str, stdout: int | IO[str], stderr: IO[str]) -> subprocess.Po
     return subprocess.Popen(command, stdout=stdout, stderr=stderr, text=True, start_new_session=True)
 
 
-def _tell(summary: dict[str, Any], picture: Path) -> list[str]:
+def _tell(summary: dict[str, Any], late: int, picture: Path) -> list[str]:
     latency = ", ".join(f"{name} {value / 1000:.1f} ms" for name, value in summary["latency_us"].items())
     return [
         "",
         f"{summary['triggers']} triggers = {summary['pass']} pass + {summary['reject']} reject + "
         f"{summary['fault']} fault + {summary['open']} open; {summary['gaps']} gaps at the subscriber",
+        f"{late} verdicts came after their deadline",
         f"{summary['escapes']} defective boards passed, {summary['false_rejects']} good boards rejected",
         f"trigger to verdict: {latency}",
         f"last reject: {picture} (found: red, planted: blue)" if picture.exists() else "no board was rejected",

@@ -1,11 +1,13 @@
 """Inspect a folder of pictures with the daemon's own threads, at full speed and without a network.
 
 Verdicts go to standard output as JSON lines, in the order of the file names; two runs differ in nothing but times.
+The first picture gives the size. Exit 1 where any picture ended in a fault: damaged, or of another size.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import select
 import sys
 import time
@@ -22,6 +24,7 @@ from ..mailbox import Intake, Outbox
 from ..models.folder import find
 from ..preprocess import use_one_thread
 from ..recipe import load_recipe
+from ..service import log_to
 from ..station import EngineHealth, Event, Job, Opened, Station
 from ..wire import Clock, Origin, encode, verdict_message
 from .terminal import Block, bar
@@ -39,6 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Inspect everything; exit 1 where any picture ended in a fault."""
+    log_to(least=logging.WARNING)
     if not args.folder.exists():
         raise CameraMissing(f"{args.folder}: found nothing there, expected a folder of pictures or a video")
     engine = find(args.engine, args.engines)

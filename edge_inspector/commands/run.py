@@ -1,8 +1,12 @@
-"""Run a line until it is stopped. Exit codes: 0 stopped, 1 failed, 3 hardware or engine missing, 78 configuration."""
+"""Run a line until it is stopped. Finite cameras end it, too.
+
+Exit codes: 0 stopped, 1 failed, 2 usage, 3 hardware or engine missing, 78 configuration.
+"""
 
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from .. import daemon, service
@@ -16,5 +20,5 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run."""
-    service.log_to(verbose=args.verbose)
+    service.log_to(least=logging.DEBUG if args.verbose else logging.INFO)
     return daemon.run(args.line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Collection
 from datetime import datetime, timezone
 
 from ..client import GatewayClient, InOrder, Message, Subscriber
@@ -26,6 +27,7 @@ def main(args: argparse.Namespace) -> int:
     stations: dict[tuple[str, str], InOrder] = {}
     asked: dict[tuple[str, str], float] = {}
     printed = 0
+    silence = Silence()
     client = GatewayClient(gateway) if gateway is not None else None
     with Subscriber(verdicts) as subscriber:
         try:
@@ -39,6 +41,7 @@ def main(args: argparse.Namespace) -> int:
                     if message["type"] == "gap":
                         key = next((known for known in stations if known[1] == message["station"]), key)
                     station = stations.setdefault(key, InOrder())
+                    silence.broken(message)
                     if message["type"] == "gap" and message["epoch"] != station.epoch:
                         continue
                     if message["type"] == "gap":
@@ -53,6 +56,7 @@ def main(args: argparse.Namespace) -> int:
                     if client is not None and station.wanted is not None and now_s - asked.get(key, 0.0) > 0.25:
                         asked[key] = now_s
                         client.send(type="replay", station=key[1], epoch=station.epoch, from_seq=station.wanted)
+                silence.tell(stations, verdicts)
                 for message in ready:
                     _print(message, as_json=args.json)
                     printed += 1
@@ -64,6 +68,32 @@ def main(args: argparse.Namespace) -> int:
     if lost:
         print(f"edge-inspector: {lost} verdicts were lost and could not be had again", file=sys.stderr)
     return 1 if lost else 0
+
+
+class Silence:
+    """Says on standard error that nobody is heard, and that a daemon was started anew."""
+
+    def __init__(self) -> None:
+        self._heard_s = time.monotonic()
+        self._told = False
+        self._epoch = ""
+
+    def broken(self, message: Message) -> None:
+        """Somebody was heard."""
+        if self._told:
+            print("edge-inspector: heard again", file=sys.stderr)
+        self._heard_s, self._told = time.monotonic(), False
+        if message["epoch"] != self._epoch and not message.get("replay"):
+            if self._epoch:
+                print(f"edge-inspector: the daemon was started anew, epoch {message['epoch']}", file=sys.stderr)
+            self._epoch = message["epoch"]
+
+    def tell(self, stations: Collection[object], address: str) -> None:
+        """Said once, after a second: a heartbeat comes every 100 ms."""
+        if not self._told and time.monotonic() - self._heard_s > 1.0:
+            self._told = True
+            word = "no heartbeat any more" if stations else "nobody is heard yet"
+            print(f"edge-inspector: {word} at {address}", file=sys.stderr)
 
 
 def _print(message: Message, *, as_json: bool) -> None:

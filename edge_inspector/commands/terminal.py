@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import math
 import shutil
 import time
 from typing import TextIO
@@ -34,8 +36,23 @@ class Block:
     def final(self, lines: list[str]) -> None:
         """Draw the last state for certain."""
         self._next_s = 0.0
-        if self._stream.isatty():
-            self.show(lines)
+        self.show(lines)
+
+
+def one_or_more(text: str) -> int:
+    """An argument that counts something."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def zero_or_more(text: str) -> float:
+    """An argument that may be 0, but is a number."""
+    value = float(text)
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+    return value
 
 
 def bar(done: int, total: int, *, width: int = 30) -> str:

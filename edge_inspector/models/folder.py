@@ -97,4 +97,8 @@ def find(name: str, engines: Path) -> Engine:
         content = computes.read_bytes()
     except OSError as error:
         raise EngineMissing(f'engine "{name}": {computes}: {error.strerror}; expected the ONNX graph there') from None
+    if not content:
+        raise EngineMissing(f'engine "{name}": {computes}: is empty; expected the ONNX graph there')
+    if content.startswith(b"version https://git-lfs"):
+        raise EngineMissing(f'engine "{name}": {computes}: is a Git LFS pointer, not the graph; run: git lfs pull')
     return Engine(folder, tables, {"name": folder.name, "sha256": hashlib.sha256(content).hexdigest()})

@@ -1,7 +1,7 @@
 """An MJPEG-over-HTTP camera for the tests: several clients, every frame carries its number (see `servers.number`).
 
-Usage: mjpeg_server.py FPS [PORT]. Prints its port, then serves /cam until it is killed. /cam?still=N repeats frame N for ever
-once it is reached, /cam?resize=N is half as wide from frame N on, /cam?stop=N ends the answer before frame N.
+Usage: mjpeg_server.py FPS [PORT]. Prints its port, then serves /cam until it is killed. /cam?still=N repeats frame N
+for ever once it is reached, /cam?resize=N is half as wide from frame N on, /cam?stop=N ends the answer before frame N.
 """
 
 import http.server

@@ -17,7 +17,8 @@ DEMO = [sys.executable, "-m", "edge_inspector", "demo", "--json"]
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
-    return subprocess.run([*DEMO, "--out", str(folder), *words], capture_output=True, text=True, timeout=90, check=False)
+    command = [*DEMO, "--out", str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
 
 def test_the_demo_counts_every_part(tmp_path: Path) -> None:
@@ -56,3 +57,16 @@ def test_ctrl_c_ends_with_a_summary(tmp_path: Path) -> None:
     summary = json.loads(printed)
     assert 0 < summary["triggers"] < 1000
     assert summary["gaps"] == 0
+
+
+def test_a_demo_that_cannot_start_ends(tmp_path: Path) -> None:
+    """The daemon's exit code and its words are passed on."""
+    ended = run(tmp_path, "--engine", "nope")
+    assert ended.returncode == 3
+    assert 'no engine "nope"' in ended.stderr
+
+
+@pytest.mark.parametrize("words", [("--parts", "0"), ("--rate", "-1"), ("--rate", "nan")])
+def test_numbers_that_cannot_be_meant(tmp_path: Path, words: tuple[str, str]) -> None:
+    """Wrong usage is 2."""
+    assert run(tmp_path, *words).returncode == 2

@@ -210,3 +210,25 @@ def test_over_tcp(tmp_path: Path) -> None:
     refused = subprocess.run([*command, "run", str(line)], capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 78
     assert "insecure" in refused.stderr
+
+
+def test_a_recipe_for_another_camera_is_refused(tmp_path: Path) -> None:
+    """An include zone outside the frame would let everything pass: at the start 78, at SIGHUP the old one stays."""
+    zone = '[[zones]]\nname = "far"\npolygon = [[9000, 0], [9100, 0], [9100, 90]]\n'
+    line = write_line(tmp_path, camera=boards(30), script=[step(reject=True)])
+    recipe = tmp_path / "engines" / "scripted" / "recipe.toml"
+    right = recipe.read_text()
+    recipe.write_text(right + zone)
+    command = [sys.executable, "-m", "edge_inspector", "run", str(line)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 78
+    assert 'found zone "far" outside the frame, expected it within 640 x 640' in ended.stderr
+    with running(tmp_path, camera=boards(30), script=[step(reject=True)]) as daemon:
+        daemon.wait_until_ready()
+        recipe.write_text(right + zone)
+        daemon.send(signal.SIGHUP)
+        daemon.wait_for(lambda: "recipes not reloaded" in daemon.log.read_text())
+        daemon.wait_for_verdicts(len(daemon.ears.verdicts) + 10)
+        assert daemon.stop() == 0
+        must_add_up(daemon)
+        assert set(daemon.ears.reasons) == {"defect"}

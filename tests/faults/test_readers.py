@@ -260,3 +260,36 @@ def test_a_peer_with_a_full_queue_does_not_hold_anyone_up(tmp_path: Path) -> Non
             daemon.wait_for_verdicts(len(daemon.ears.verdicts) + 500)
         assert daemon.stop() == 0
         must_add_up(daemon)
+
+
+def test_a_gateway_that_has_not_said_hello(tmp_path: Path) -> None:
+    """No verdict could reach it: its triggers are refused, which after a restart tells it to say hello again."""
+    with running(tmp_path, camera=boards(0), trigger="gateway", script=[step()]) as daemon:
+        daemon.wait_until_ready()
+        with Gateway(tmp_path, hello=False) as gateway:
+            gateway.trigger(1)
+            answer = gateway.expect("trigger_ack")
+            assert not answer["accepted"]
+            assert answer["reason"].startswith("not_registered")
+            assert answer["epoch"] == daemon.ears.beats[-1]["epoch"]
+        assert daemon.stop() == 0
+        must_add_up(daemon)
+
+
+def test_triggers_that_waited_while_the_daemon_stood_still(tmp_path: Path) -> None:
+    """Their parts have long gone by: a picture taken now would show others. Each is a fault."""
+    with running(tmp_path, camera=boards(0), trigger="gateway", script=[step()]) as daemon:
+        daemon.wait_until_ready()
+        with Gateway(tmp_path) as gateway:
+            daemon.send(signal.SIGSTOP)
+            for number in (1, 2, 3):
+                gateway.trigger(number)
+            time.sleep(1.5)
+            daemon.send(signal.SIGCONT)
+            daemon.wait_for_verdicts(3)
+            gateway.trigger(4)
+            daemon.wait_for_verdicts(4)
+        assert daemon.stop() == 0
+        must_add_up(daemon)
+        assert [verdict["reason"] for verdict in daemon.ears.verdicts] == ["timeout", "timeout", "timeout", "ok"]
+        assert "stood still" in daemon.log.read_text()
