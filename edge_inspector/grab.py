@@ -210,7 +210,7 @@ class Grabber:
         """Trigger `camera`: this frame is a part."""
         self._trigger_id += 1
         part = self._station.part(self._trigger_id, shot.t_grab_ns)
-        self._outbox.put(Opened(part))
+        self._outbox.put(Opened(part), ring=False)  # the publisher comes round long before the deadline
         return part
 
     def _awaited_part(self, shot: Shot) -> Part | None:

@@ -5,7 +5,6 @@ Whatever takes a detection out is counted in `suppressed`: a filter can turn a d
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from .recipe import Recipe, RecipeTables, Rule
@@ -25,9 +24,8 @@ def judge(detections: Detections, recipe: Recipe) -> Verdict:
         if score < rule.floor:
             continue
         box: Box = tuple(row)
-        defect = _describe(box, score, recipe.labels[label], rule, recipe.tables)
-        inside, zone = _zone(box, defect.label, recipe.tables.zones)
-        defect = dataclasses.replace(defect, zone=zone)
+        inside, zone = _zone(box, recipe.labels[label], recipe.tables.zones)
+        defect = _describe(box, score, recipe.labels[label], rule, recipe.tables, zone)
         if inside and _size_allowed(box, rule, recipe.tables.px_per_mm):
             if score >= rule.threshold:
                 counted.append(defect)
@@ -50,7 +48,7 @@ def judge(detections: Detections, recipe: Recipe) -> Verdict:
     )
 
 
-def _describe(box: Box, score: float, label: str, rule: Rule, tables: RecipeTables) -> Defect:
+def _describe(box: Box, score: float, label: str, rule: Rule, tables: RecipeTables, zone: str | None) -> Defect:
     """The severity by class and size, and the area where the scale is known."""
     longer = max(box[2] - box[0], box[3] - box[1])
     severity = rule.severity
@@ -59,7 +57,7 @@ def _describe(box: Box, score: float, label: str, rule: Rule, tables: RecipeTabl
         if limit is not None and longer >= limit and ORDER[step.severity] > ORDER[severity]:
             severity = step.severity
     area = None if tables.px_per_mm is None else (box[2] - box[0]) * (box[3] - box[1]) / tables.px_per_mm**2
-    return Defect(label, score, box, severity, None, area)
+    return Defect(label, score, box, severity, zone, area)
 
 
 def _zone(box: Box, label: str, zones: Sequence[Zone]) -> tuple[bool, str | None]:

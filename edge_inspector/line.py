@@ -190,7 +190,7 @@ class Line:
     def _start_engine(self, engine: Engine) -> None:
         users = [a for a in self._assignments if a.engine.folder == engine.folder]
         started = time.monotonic()
-        runner = runners.make(engine)
+        runner = runners.make(engine, backlog=all(self._cameras[a.config.name].waits for a in users))
         intake: Intake[Job] = Intake(tuple(a.config.name for a in users), capacity=CAPACITY)
         inferrer = Inferrer(engine, runner, self._healths[engine.folder], intake, self._outbox)
         self._runners.append(runner)

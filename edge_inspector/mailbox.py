@@ -5,6 +5,7 @@ Every drop policy has a name here: `Intake.put` refuses when full, `Intake.put_l
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -122,19 +123,18 @@ class Outbox(Generic[T]):
         """A descriptor to poll for reading."""
         return self._bell
 
-    def put(self, item: T) -> None:
-        """Append, and ring the bell. Raises OutboxFull."""
+    def put(self, item: T, *, ring: bool = True) -> None:
+        """Append, and ring the bell, unless it is early enough when the next one rings. Raises OutboxFull."""
         if len(self._items) >= self._capacity:
             raise OutboxFull(f"{self._capacity} events wait for the publisher, which takes none")
         self._items.append(item)
-        os.eventfd_write(self._bell, 1)
+        if ring:
+            os.eventfd_write(self._bell, 1)
 
     def drain(self) -> list[T]:
         """Everything that waits, oldest first. The bell is silenced first, so nothing put meanwhile is overheard."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._bell)
-        except BlockingIOError:
-            return []
         return [self._items.popleft() for _ in range(len(self._items))]
 
     def close(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,15 +22,20 @@ def to_detections(
     """
     if rows.ndim != 2 or rows.shape[1] != 6:
         raise ValueError(f"engine output: expected float32 [K, 6], got {rows.dtype} {list(rows.shape)}")
-    if not np.isfinite(rows).all():
+    if not math.isfinite(rows.sum()):  # one value that is no number makes a sum that is none
         raise ValueError("engine output holds values that are not finite numbers")
-    if len(rows) and (rows[:, 4].min() < 0.0 or rows[:, 4].max() > 1.0):  # logits, say: none would reach the floor
-        raise ValueError(f"engine output: scores must lie in 0..1, got {rows[:, 4].min():g}..{rows[:, 4].max():g}")
+    if not len(rows):
+        return Detections.none()
+    least, most = rows[:, 4].min(), rows[:, 4].max()
+    if least < 0.0 or most > 1.0:  # logits, say: none would reach the floor
+        raise ValueError(f"engine output: scores must lie in 0..1, got {least:g}..{most:g}")
+    if most < floor:
+        return Detections.none()
     rows = rows[rows[:, 4] >= floor]
     if (rows[:, :2] > rows[:, 2:4]).any():
         raise ValueError("engine output: boxes must be x1, y1, x2, y2; some are inside out")
     label = rows[:, 5]
-    if len(label) and (label.min() < 0 or label.max() >= classes or (label != np.floor(label)).any()):
+    if label.min() < 0 or label.max() >= classes or (label != np.floor(label)).any():
         raise ValueError(f"engine output names a class outside 0..{classes - 1}")
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     rows = rows[suppress(rows[:, :4], rows[:, 5], iou)]

@@ -64,6 +64,7 @@ class Publisher:
             for name, station in self._stations.items()
         }
         self._states: dict[str, str] = {}
+        self._round_ns = min(station.config.deadline_ns for station in stations) // 4  # parts are opened without a bell
         self._heartbeat_ns = 0
         self._stop_ns: int | None = None
         self._resumed_ns = 0
@@ -114,7 +115,8 @@ class Publisher:
             if now_ns >= self._heartbeat_ns:
                 self._beat(now_ns)
             due = [station.ledger.next_due_ns() for station in self._stations.values()]
-            wake_ns = 0 if more else min(t for t in (*due, resend_ns, self._heartbeat_ns) if t is not None)
+            next_ns = (*due, resend_ns, self._heartbeat_ns, now_ns + self._round_ns)
+            wake_ns = 0 if more else min(t for t in next_ns if t is not None)
             self.progress_ns = now_ns
         self._beat(time.monotonic_ns())
         for endpoint in (self._verdicts, self._router):

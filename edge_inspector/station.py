@@ -16,6 +16,7 @@ from .types import Frame, Reason, Verdict
 from .wire import Identity, Origin
 
 FAULTS_IN_A_ROW = 3  # so many engine faults one after another, and the station is no longer ready
+TRIGGERS_KEPT = 16_384  # ids by which a duplicate is recognised
 DEGRADED_NS = 5_000_000_000  # so long after a fault verdict a station calls itself degraded
 
 
@@ -59,7 +60,9 @@ class Station:
     counters: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger(guard_ns=guard_for(self.config.deadline_ns))
+        # a camera's parts are numbered here, once each: only what a gateway sends can come twice
+        memory = TRIGGERS_KEPT if self.config.trigger == "gateway" else 1
+        self.ledger = Ledger(guard_ns=guard_for(self.config.deadline_ns), memory=memory)
 
     @property
     def name(self) -> str:

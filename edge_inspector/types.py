@@ -71,14 +71,21 @@ class Detections:
                 raise ValueError(
                     f"{name}: expected {np.dtype(dtype).name} {list(shape)}, got {array.dtype} {list(array.shape)}"
                 )
+        if not n:
+            return
         if not (np.isfinite(self.xyxy).all() and np.isfinite(self.score).all()):
             raise ValueError("detections hold values that are not finite numbers")
-        if n and (self.score.min() < 0.0 or self.score.max() > 1.0):
+        if self.score.min() < 0.0 or self.score.max() > 1.0:
             raise ValueError(f"scores must lie in 0..1, got {self.score.min():g}..{self.score.max():g}")
-        if n and self.label.min() < 0:
+        if self.label.min() < 0:
             raise ValueError(f"labels must be 0 or more, got {self.label.min()}")
         if (self.xyxy[:, :2] > self.xyxy[:, 2:]).any():
             raise ValueError("boxes must be x1, y1, x2, y2 with x1 <= x2 and y1 <= y2; some are inside out")
+
+    @classmethod
+    def none(cls) -> Detections:
+        """Nothing was found, and that is known."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int16))
 
     def __len__(self) -> int:
         return len(self.score)

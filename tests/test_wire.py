@@ -145,7 +145,7 @@ GOLDEN: dict[str, dict[str, Any]] = {
         "v": 1,
         "type": "trigger_ack",
         "station": "top",
-        "epoch": "9f2c1a7be0d45831",
+        "epoch": EPOCH,
         "trigger_id": 4712,
         "accepted": False,
         "reason": "duplicate",

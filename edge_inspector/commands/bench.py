@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from .. import runners
+from ..cameras.boards import Boards
 from ..client import Subscriber
 from ..config import load
 from ..errors import EndOfStream, FailedError
@@ -79,7 +80,7 @@ def main(args: argparse.Namespace) -> int:
 def _throughput(args: argparse.Namespace) -> dict[str, Any]:
     """Frames per second, bare engine with two requests in flight and the whole pipeline, taking turns."""
     bare, whole = [], []
-    engine = Bare(args)
+    engine = Bare(args, backlog=True)
     parts = max(60, round(3 * engine.full_speed(60)))  # about three seconds a turn
     for n in range(args.rounds):
         _say(f"full speed, turn {n + 1} of {args.rounds}")
@@ -130,9 +131,9 @@ def _null_engine(parts: int) -> dict[str, Any]:
 class Bare:
     """The engine alone, through the same runner as the line, on the same frames."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, *, backlog: bool = False) -> None:
         engine = find(args.engine, args.engines)
-        self._runner = runners.make(engine)
+        self._runner = runners.make(engine, backlog=backlog)
         self._frames = _frames()
         self._fit = Letterbox.fit(SIZE, self._runner.inputs[0].shape[:2])
         for lane, buffer in enumerate(self._runner.inputs):
@@ -200,17 +201,23 @@ class Pipeline:
             'name = "bench"', f'name = "bench"\nengines = {engines}'))  # fmt: skip
         self._subscriber = self._stack.enter_context(Subscriber(f"ipc://{folder}/verdicts"))
         code = f"from edge_inspector.commands.bench import serve; serve({str(line)!r}, {self._rate}, {self._count})"
-        self._process = subprocess.Popen([sys.executable, "-c", code])
+        self._process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
         self._stack.callback(self._process.kill)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._process.wait(10)
-        self._stack.close()
+    def __exit__(self, kind: object, *error: object) -> None:
+        with self._stack:
+            if kind is None:
+                self._process.wait(10)
 
     def listen(self, *, progress: bool = False) -> Heard:
         """Until the last verdict. Raises FailedError where any of them is a fault, or missing."""
         heard = Heard()
+        while self._subscriber.receive(0.1) is None:  # its first heartbeat
+            if self._process.poll() is not None:
+                raise FailedError(f"the pipeline ended with {self._process.returncode} before it had begun")
+        assert self._process.stdin is not None
+        self._process.stdin.close()  # we hear it: now it may begin
         while heard.count < self._count:
             message = self._subscriber.receive(1.0)
             if message is None and self._process.poll() is not None:
@@ -245,7 +252,8 @@ class MemoryCamera:
         self._frames = _frames()
 
     def open(self) -> tuple[int, int]:
-        """The frames' size."""
+        """The frames' size; waits until standard input is closed, which says that the subscriber hears us."""
+        sys.stdin.read()
         return SIZE
 
     def read(self, into: Pixels) -> Shot:
@@ -256,9 +264,8 @@ class MemoryCamera:
         if self._rate:
             self._due_s = (self._due_s or time.monotonic()) + 1 / self._rate
             time.sleep(max(0.0, self._due_s - time.monotonic()))
-        t_grab_ns = time.monotonic_ns()
-        np.copyto(into, self._frames[self._left % len(self._frames)])
-        return Shot(t_grab_ns)
+        np.copyto(into, self._frames[self._left % len(self._frames)])  # what a driver does before it hands a frame over
+        return Shot(time.monotonic_ns())
 
     def close(self) -> None:
         """Nothing is open."""
@@ -275,11 +282,13 @@ def serve(line: str, rate: float, count: int) -> None:
 
 
 def _frames() -> list[Pixels]:
-    """Eight different frames, uint8 [1024, 1280, 3], of blocks like a board's, with noise."""
-    chance = np.random.default_rng(1)
-    blocks = [chance.integers(0, 2, (SIZE[0] // 16, SIZE[1] // 16, 1), np.uint8) * 200 for _ in range(8)]
-    large = [np.repeat(np.repeat(block, 16, axis=0), 16, axis=1) for block in blocks]
-    return [(block + chance.integers(0, 50, (*SIZE, 3), np.uint8)).astype(np.uint8) for block in large]
+    """Eight different boards, uint8 [1024, 1280, 3], one in four with a defect or more."""
+    boards, square = Boards(seed=1, defect_rate=0.25, size=1280, layouts=4), np.empty((1280, 1280, 3), np.uint8)
+    frames = []
+    for number in range(1, 9):
+        boards.draw(number, square)
+        frames.append(square[: SIZE[0], : SIZE[1]].copy())
+    return frames
 
 
 def _spread(values: list[float]) -> dict[str, float]:

@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
     use_one_thread()
     outbox: Outbox[Event] = Outbox()
     intake: Intake[Job] = Intake(("replay",), capacity=CAPACITY)
-    inferrer = Inferrer(engine, runners.make(engine), station.engine, intake, outbox)
+    inferrer = Inferrer(engine, runners.make(engine, backlog=True), station.engine, intake, outbox)
     inferrer.warm_up()
     grabber = Grabber(
         station, cameras.make(camera, base=Path()), intake, outbox, stood_still_since=lambda since_ns: False

@@ -6,8 +6,8 @@ from ..models.folder import Engine
 from .base import Runner
 
 
-def make(engine: Engine) -> Runner:
-    """The runner for an engine on this machine. Raises EngineMissing."""
+def make(engine: Engine, *, backlog: bool = False) -> Runner:
+    """The runner for an engine on this machine. backlog: parts wait for it, not it for parts. Raises EngineMissing."""
     if engine.tables.script:
         from .scripted import ScriptedRunner
 
@@ -15,4 +15,4 @@ def make(engine: Engine) -> Runner:
         return ScriptedRunner(engine.tables.script, engine.tables.input_size)
     from .openvino import OpenVinoRunner
 
-    return OpenVinoRunner(engine.model)
+    return OpenVinoRunner(engine.model, backlog=backlog)

@@ -15,26 +15,25 @@ from ..types import Pixels
 
 
 class OpenVinoRunner:
-    """Two infer requests on one stream of all cores: a paced line wants the shortest answer, and the second request
-    only keeps the first's place warm (two streams would buy throughput with twice the latency of each part).
+    """A paced line wants the shortest answer: one stream of all cores, and a request that waits beside the one that
+    computes. A backlog (a folder at full speed) wants the most answers: two streams, and again one request that waits.
     """
 
     simulated = False
 
-    def __init__(self, model: Path, *, lanes: int = 2) -> None:
+    def __init__(self, model: Path, *, backlog: bool = False) -> None:
         # importing openvino reports home, unless this package is not there; a line PC reports to nobody
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
 
-        core = openvino.Core()
+        core, streams = openvino.Core(), 2 if backlog else 1
         try:
-            compiled = core.compile_model(
-                core.read_model(model), "CPU", {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
-            )
+            settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": streams}
+            compiled = core.compile_model(core.read_model(model), "CPU", settings)
         except RuntimeError as error:
             raise EngineMissing(f"{model}: OpenVINO cannot use it: {_first_line(error)}") from None
         _check_contract(compiled, model)
-        self._requests: list[Any] = [compiled.create_infer_request() for _ in range(lanes)]
+        self._requests: list[Any] = [compiled.create_infer_request() for _ in range(streams + 1)]
         # each request's own input memory, so that the letterbox is written where the engine reads
         self.inputs: Sequence[Pixels] = [request.get_input_tensor(0).data[0] for request in self._requests]
         self._outputs = [request.get_output_tensor(0).data for request in self._requests]

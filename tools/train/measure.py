@@ -111,7 +111,7 @@ def look(path: Path, pictures: Iterable[tuple[NDArray[np.uint8], Truth]]) -> lis
 
 def runner(path: Path) -> Callable[[NDArray[np.uint8]], Rows]:
     """The engine as a function of one picture."""
-    engine = OpenVinoRunner(path, lanes=1)
+    engine = OpenVinoRunner(path)
 
     def see(image: NDArray[np.uint8]) -> Rows:
         np.copyto(engine.inputs[0], image)
