@@ -153,7 +153,7 @@ def test_imports_go_downward(module: str) -> None:
 def test_libraries_are_imported_late_and_by_their_owners(module: str) -> None:
     """At import there is the standard library and NumPy; everything else comes when it is needed, in its own files."""
     for library, at_once in outside(module):
-        if library in sys.stdlib_module_names:
+        if library in (sys.stdlib_module_names | {"tomllib"}):
             continue
         assert library in THIRD_PARTY, f"{module} imports {library}, which nobody owns"
         owners = THIRD_PARTY[library]
@@ -182,7 +182,7 @@ import importlib, json, pkgutil, sys
 class Bare:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top in sys.stdlib_module_names or top.startswith("_sysconfigdata") or top in ("numpy", "edge_inspector"):
+        if top in (sys.stdlib_module_names | {"tomllib"}) or top.startswith("_sysconfigdata") or top in ("numpy", "edge_inspector"):
             return None
         raise ModuleNotFoundError(f"not in a bare environment: {name}", name=name)
 
