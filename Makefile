@@ -1,6 +1,8 @@
 # Every target sets up what it needs, from nothing: `make demo` in a fresh clone is enough.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP = @echo "installing into .venv ..." && $(BIN)/python -m pip install --quiet
+SAY = 2> .venv/pip.log || (cat .venv/pip.log && false)  # what pip says is of interest only where it fails
 
 .PHONY: demo test check bench schemas clean
 
@@ -28,11 +30,11 @@ clean:
 	rm -rf .venv demo
 
 .venv/run: setup.cfg pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
-	touch $@
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) --upgrade pip $(SAY)
+	$(PIP) --editable . $(SAY)
+	@touch $@
 
 .venv/dev: .venv/run
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	touch $@
+	$(PIP) --editable '.[dev]' $(SAY)
+	@touch $@

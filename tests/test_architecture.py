@@ -182,7 +182,7 @@ import importlib, json, pkgutil, sys
 class Bare:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top in (sys.stdlib_module_names | {"tomllib"}) or top.startswith("_sysconfigdata") or top in ("numpy", "edge_inspector"):
+        if top in sys.stdlib_module_names or top.startswith("_sysconfigdata") or top in ("numpy", "edge_inspector"):
             return None
         raise ModuleNotFoundError(f"not in a bare environment: {name}", name=name)
 
