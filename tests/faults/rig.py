@@ -92,6 +92,7 @@ class Ears(threading.Thread):
         with zmq.Context() as context, context.socket(zmq.SUB) as socket:
             socket.set(zmq.RCVHWM, 0)
             socket.set(zmq.LINGER, 0)
+            socket.set(zmq.RECONNECT_IVL, 5)  # it listens before the daemon binds, and must hear the first verdict
             socket.subscribe("ei1/line1/")
             socket.connect(self._address)
             while not self._done.is_set():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import configparser
 import contextlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -132,15 +131,15 @@ def _root() -> Path:
 
 
 def _pip(verb: str) -> list[str]:
-    here = ["--no-build-isolation"] if verb == "wheel" and importlib.util.find_spec("setuptools") else []
-    return [sys.executable, "-m", "pip", verb, "--quiet", "--disable-pip-version-check", *here]
+    return [sys.executable, "-m", "pip", verb, "--quiet", "--disable-pip-version-check"]
 
 
 def _copy(folder: Path) -> Path:
     """What a wheel is made of, away from the checkout, where the build would leave files."""
     source = folder / "source"
-    shutil.copytree(CHECKOUT / "edge_inspector", source / "edge_inspector")
-    for name in ("setup.cfg", "pyproject.toml", "README.md"):
+    for name in ("edge_inspector", "engines"):
+        shutil.copytree(CHECKOUT / name, source / name)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, source)
     return source
 
