@@ -68,7 +68,7 @@ class Publisher:
         self._heartbeat_ns = 0
         self._stop_ns: int | None = None
         self._resumed_ns = 0
-        self._belated = False  # what is being received now had been waiting while this process stood still
+        self._belated_until_ns = 0  # what is received before then may have waited while this process stood still
         self.progress_ns = time.monotonic_ns()
 
     def stood_still_since(self, since_ns: int) -> bool:
@@ -79,7 +79,7 @@ class Publisher:
         """The loop turns every 100 ms; where it did not, nobody knows how long what now arrives has waited."""
         still_ns = now_ns - self.progress_ns
         if still_ns > BELATED_NS:
-            self._belated = True
+            self._belated_until_ns = now_ns + BELATED_NS  # ZeroMQ's own thread has to wake up, too
             log.warning("this process stood still", extra={"ms": still_ns // 1_000_000})
             for station in self._stations.values():
                 station.last_fault_ns, station.last_fault = now_ns, f"stood still for {still_ns // 1_000_000} ms"
@@ -107,7 +107,6 @@ class Publisher:
             for event in self._outbox.drain():
                 self._take(event)
             more = self._gateways.receive(self._trigger)
-            self._belated = self._belated and more
             self._drop_subscriptions()
             now_ns = time.monotonic_ns()
             self._expire(now_ns)
@@ -152,7 +151,7 @@ class Publisher:
         part.part_id, part.encoder = message.get("part_id"), message.get("encoder")
         if not station.ledger.open(part):
             return "duplicate"
-        if self._belated:
+        if now_ns < self._belated_until_ns:
             self._settle(part, Verdict.fault(Reason.TIMEOUT), identity(station.recipe))
             return ""
         station.pending.append(part)

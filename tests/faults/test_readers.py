@@ -215,7 +215,8 @@ def test_ten_thousand_malformed_messages(tmp_path: Path) -> None:
             assert gateway.expect("welcome")["line"] == "line1"
         assert daemon.stop() == 0
         must_add_up(daemon)
-        assert daemon.ears.reasons["ok"] > 20
+        assert len(daemon.ears.verdicts) > 10
+        assert set(daemon.ears.reasons) == {"ok"}
 
 
 def test_frames_that_do_not_belong(tmp_path: Path) -> None:
@@ -287,6 +288,7 @@ def test_triggers_that_waited_while_the_daemon_stood_still(tmp_path: Path) -> No
             time.sleep(1.5)
             daemon.send(signal.SIGCONT)
             daemon.wait_for_verdicts(3)
+            time.sleep(0.5)
             gateway.trigger(4)
             daemon.wait_for_verdicts(4)
         assert daemon.stop() == 0
