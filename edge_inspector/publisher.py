@@ -77,7 +77,7 @@ class Publisher:
 
     def _notice_standstill(self, now_ns: int) -> None:
         """The loop turns every 100 ms; where it did not, nobody knows how long what now arrives has waited."""
-        still_ns = now_ns - self.progress_ns
+        still_ns, self.progress_ns = now_ns - self.progress_ns, now_ns
         if still_ns > BELATED_NS:
             self._belated_until_ns = now_ns + BELATED_NS  # ZeroMQ's own thread has to wake up, too
             log.warning("this process stood still", extra={"ms": still_ns // 1_000_000})
@@ -116,7 +116,6 @@ class Publisher:
             due = [station.ledger.next_due_ns() for station in self._stations.values()]
             next_ns = (*due, resend_ns, self._heartbeat_ns, now_ns + self._round_ns)
             wake_ns = 0 if more else min(t for t in next_ns if t is not None)
-            self.progress_ns = now_ns
         self._beat(time.monotonic_ns())
         for endpoint in (self._verdicts, self._router):
             endpoint.close(linger=500)
@@ -147,6 +146,7 @@ class Publisher:
             return f"not_triggered: this station's trigger is {station.config.trigger}"
         if station.phase != "serving":
             return station.phase
+        self._notice_standstill(now_ns)  # it may have stood still since the poll, with this message in the queue
         part = station.part(message["trigger_id"], now_ns)
         part.part_id, part.encoder = message.get("part_id"), message.get("encoder")
         if not station.ledger.open(part):
