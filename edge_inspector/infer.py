@@ -167,7 +167,7 @@ class Inferrer:
     def _failed(self, job: Job, part: Part, error: Exception) -> None:
         """An error is this part's fault verdict; the first of a row is logged."""
         if isinstance(error, EngineLost):
-            self._health.lost = str(error)
+            self._health.lost = str(error) or repr(error)  # an error without words is one all the same
         if not self._health.faults_in_a_row:
             log.error("engine failed", extra={"engine": self._engine.identity["name"], "reason": repr(error)})
         self._health.faults_in_a_row += 1
@@ -180,7 +180,7 @@ class Inferrer:
             self._runner.submit(0)
             self._runner.collect(0)
         except EngineLost as error:
-            self._health.lost = str(error)
+            self._health.lost = str(error) or repr(error)  # an error without words is one all the same
         except Exception as error:
             log.debug("engine still fails", extra={"reason": repr(error)})
         else:
