@@ -11,6 +11,8 @@ from . import __version__
 from .errors import InspectorError
 
 COMMANDS = {
+    "import": "make an engine of any ONNX file that a framework exported",
+    "build": "compile an engine for this machine",
     "run": "inspect: run the line that a TOML file describes",
     "check": "say what is wrong with a line's TOML file, without starting",
     "demo": "watch a synthetic line being inspected",
@@ -27,7 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] not in COMMANDS:
         return _overview(words)
-    module = importlib.import_module(f".commands.{words[0]}", __package__)
+    name = "import_" if words[0] == "import" else words[0]  # a module cannot have the name of a keyword
+    module = importlib.import_module(f".commands.{name}", __package__)
     parser = argparse.ArgumentParser(prog=f"edge-inspector {words[0]}", description=module.__doc__)
     module.arguments(parser)
     try:
@@ -35,6 +38,12 @@ def main(argv: list[str] | None = None) -> int:
     except InspectorError as error:
         print(f"edge-inspector: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name not in ("onnx", "onnxruntime"):
+            raise
+        mend = "pip install 'edge-inspector[models]'"
+        print(f"edge-inspector: {error.name} is not installed; run: {mend}", file=sys.stderr)  # noqa: T201
+        return 3
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read our output has enough

@@ -172,13 +172,20 @@ class PublishConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineTable:
-    """name: the line's name, part of every topic. engines: the folder of engine folders, relative to this file."""
+    """name: the line's name, part of every topic. engines: the folder of engine folders, relative to this file.
+
+    keep_warm_ms: an engine that has rested so long infers a grey picture, so that the next part finds its clocks up
+    and its caches full; a part that comes just then waits for it. 0: never.
+    """
 
     name: str
     engines: str = "engines"
+    keep_warm_ms: float = 0.0
 
     def __post_init__(self) -> None:
         _name("name", self.name)
+        if self.keep_warm_ms != 0.0:
+            _at_least("keep_warm_ms", self.keep_warm_ms, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ InspectorError
 │   ├── EngineFault        this inference failed; the part gets a fault verdict
 │   ├── EngineLost         the accelerator cannot be used again in this process
 │   └── OutboxFull         the publisher stands still
+├── ModelRefused        1  a model file that cannot become an engine, or an engine that does not prove itself
 └── EndOfStream         -  a finite source (folder, video) has delivered all it had
 """
 
@@ -78,3 +79,7 @@ class OutboxFull(FailedError):
 
 class EndOfStream(InspectorError):
     """A finite source has delivered its last frame. Not a failure."""
+
+
+class ModelRefused(InspectorError):
+    """A model cannot become an engine as it is; the message says why, and what to do about it."""

@@ -6,12 +6,22 @@ Whatever takes a detection out is counted in `suppressed`: a filter can turn a d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from .recipe import Recipe, RecipeTables, Rule
+from .recipe import Recipe, Rule
 from .types import Defect, Detections, Outcome, Reason, Severity, Verdict
 from .zones import Box, Zone
 
 ORDER = {severity: n for n, severity in enumerate(Severity)}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of a detection: the longer side of its box, and its area. The mm are None where no scale is known."""
+
+    longer_px: float
+    longer_mm: float | None
+    area_mm2: float | None
 
 
 def judge(detections: Detections, recipe: Recipe) -> Verdict:
@@ -19,14 +29,17 @@ def judge(detections: Detections, recipe: Recipe) -> Verdict:
     counted: list[Defect] = []
     near_misses: list[Defect] = []
     suppressed = 0
-    for row, score, label in zip(detections.xyxy.tolist(), detections.score.tolist(), detections.label, strict=True):
+    rows = zip(detections.xyxy.tolist(), detections.score.tolist(), detections.label, _sizes(detections, recipe),
+               strict=True)  # fmt: skip
+    for row, score, label, size in rows:
         rule = recipe.rules[label]
         if score < rule.floor:
             continue
         box: Box = tuple(row)
         inside, zone = _zone(box, recipe.labels[label], recipe.tables.zones)
-        defect = _describe(box, score, recipe.labels[label], rule, recipe.tables, zone)
-        if inside and _size_allowed(box, rule, recipe.tables.px_per_mm):
+        defect = Defect(score=score, label=recipe.labels[label], box_px=box, severity=_severity(size, rule), zone=zone,
+                        area_mm2=size.area_mm2)  # fmt: skip
+        if inside and _size_allowed(size, rule):
             if score >= rule.threshold:
                 counted.append(defect)
                 continue
@@ -48,16 +61,33 @@ def judge(detections: Detections, recipe: Recipe) -> Verdict:
     )
 
 
-def _describe(box: Box, score: float, label: str, rule: Rule, tables: RecipeTables, zone: str | None) -> Defect:
-    """The severity by class and size, and the area where the scale is known."""
-    longer = max(box[2] - box[0], box[3] - box[1])
+def _sizes(detections: Detections, recipe: Recipe) -> list[Size]:
+    """By the lens where there is one, else by the one scale for the whole frame, else in pixels only."""
+    if not len(detections):
+        return []
+    sides = detections.xyxy[:, 2:].astype(float) - detections.xyxy[:, :2]
+    longer_px, box_px2 = sides.max(axis=1), sides[:, 0] * sides[:, 1]
+    # where the model tells the area of what it found, the box is only what was drawn around that
+    filled = 1.0 if detections.area is None else detections.area / box_px2.clip(1e-9)
+    if recipe.lens is not None:
+        longer_mm, box_mm2 = recipe.lens.sizes_mm(detections.xyxy)
+    elif recipe.tables.px_per_mm is not None:
+        scale = recipe.tables.px_per_mm
+        longer_mm, box_mm2 = (longer_px / scale).astype(float), (box_px2 / scale**2).astype(float)
+    else:
+        return [Size(longer, None, None) for longer in longer_px.tolist()]
+    columns = (longer_px.tolist(), longer_mm.tolist(), (box_mm2 * filled).tolist())
+    return [Size(*row) for row in zip(*columns, strict=True)]
+
+
+def _severity(size: Size, rule: Rule) -> Severity:
+    """By class, and by size where that is worse."""
     severity = rule.severity
     for step in rule.severity_by_size:
-        limit = step.from_px if step.from_mm is None else step.from_mm * (tables.px_per_mm or 0.0)
-        if limit is not None and longer >= limit and ORDER[step.severity] > ORDER[severity]:
+        found, limit = (size.longer_px, step.from_px) if step.from_mm is None else (size.longer_mm, step.from_mm)
+        if found is not None and limit is not None and found >= limit and ORDER[step.severity] > ORDER[severity]:
             severity = step.severity
-    area = None if tables.px_per_mm is None else (box[2] - box[0]) * (box[3] - box[1]) / tables.px_per_mm**2
-    return Defect(label, score, box, severity, zone, area)
+    return severity
 
 
 def _zone(box: Box, label: str, zones: Sequence[Zone]) -> tuple[bool, str | None]:
@@ -69,12 +99,10 @@ def _zone(box: Box, label: str, zones: Sequence[Zone]) -> tuple[bool, str | None
     return not excluded and (not includes or touched is not None), touched
 
 
-def _size_allowed(box: Box, rule: Rule, px_per_mm: float | None) -> bool:
-    longer = max(box[2] - box[0], box[3] - box[1])
-    scale = px_per_mm or 0.0
-    lowest = max(rule.min_px or 0.0, (rule.min_mm or 0.0) * scale)
-    highest = min(
-        float("inf") if rule.max_px is None else rule.max_px,
-        float("inf") if rule.max_mm is None else rule.max_mm * scale,
+def _size_allowed(size: Size, rule: Rule) -> bool:
+    """Whether no limit takes it out. A limit in mm without a scale cannot be: the recipe was refused."""
+    limits = ((size.longer_px, rule.min_px, rule.max_px), (size.longer_mm, rule.min_mm, rule.max_mm))
+    return not any(
+        found is not None and ((low is not None and found < low) or (high is not None and found > high))
+        for found, low, high in limits
     )
-    return lowest <= longer <= highest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import secrets
 import threading
 import time
@@ -22,7 +23,7 @@ from .mailbox import Intake, Outbox
 from .models.folder import Engine, find
 from .preprocess import use_one_thread
 from .publisher import Publisher
-from .recipe import Recipe, load_recipe, refuse_zones_outside
+from .recipe import Recipe, load_recipe, refuse_for_frame
 from .runners.base import Runner
 from .station import EngineHealth, Event, Job, Station
 from .wire import Clock, Origin
@@ -130,7 +131,7 @@ class Line:
                 raise grabber.missing
         if not cancelled.is_set():
             for a, station in zip(self._assignments, self.stations, strict=True):
-                refuse_zones_outside(station.recipe, a.recipe_path, station.frame_size)
+                refuse_for_frame(station.recipe, a.recipe_path, station.frame_size)
             gc.collect()
             gc.freeze()  # what has been made by now stays: a later collection need not look at it
             for station in self.stations:
@@ -142,7 +143,7 @@ class Line:
         """Read every recipe again, and use them from the next verdict on; where one is wrong, none changes."""
         fresh = [load_recipe(a.recipe_path, a.engine.tables.labels) for a in self._assignments]
         for a, station, recipe in zip(self._assignments, self.stations, fresh, strict=True):
-            refuse_zones_outside(recipe, a.recipe_path, station.frame_size)
+            refuse_for_frame(recipe, a.recipe_path, station.frame_size)
         for station, recipe in zip(self.stations, fresh, strict=True):
             station.recipe = recipe
 
@@ -192,7 +193,8 @@ class Line:
         started = time.monotonic()
         runner = runners.make(engine, backlog=all(self._cameras[a.config.name].waits for a in users))
         intake: Intake[Job] = Intake(tuple(a.config.name for a in users), capacity=CAPACITY)
-        inferrer = Inferrer(engine, runner, self._healths[engine.folder], intake, self._outbox)
+        warm_s = self._config.line.keep_warm_ms / 1e3 or math.inf
+        inferrer = Inferrer(engine, runner, self._healths[engine.folder], intake, self._outbox, keep_warm_s=warm_s)
         self._runners.append(runner)
         self._inferrers.append(inferrer)
         self._intakes[engine.folder] = intake

@@ -16,12 +16,13 @@ def to_detections(
 ) -> Detections:
     """An engine's rows, float32 [K, 6] (x1, y1, x2, y2 in input pixels, score, class), as Detections in frame pixels.
 
+    Rows may have a seventh value, an area in input pixels: that of what the box was drawn around.
     Rows below `floor` are no detections. Of boxes of one class that overlap by more than `iou` the best stays. Boxes
     are clipped to `frame`, (height, width). Raises ValueError for anything that is no answer: another shape, values
     that are not finite, scores outside 0..1, a class that is not there.
     """
-    if rows.ndim != 2 or rows.shape[1] != 6:
-        raise ValueError(f"engine output: expected float32 [K, 6], got {rows.dtype} {list(rows.shape)}")
+    if rows.ndim != 2 or rows.shape[1] not in (6, 7):
+        raise ValueError(f"engine output: expected float32 [K, 6 or 7], got {rows.dtype} {list(rows.shape)}")
     if not math.isfinite(rows.sum()):  # one value that is no number makes a sum that is none
         raise ValueError("engine output holds values that are not finite numbers")
     if not len(rows):
@@ -42,7 +43,8 @@ def to_detections(
     xyxy = letterbox.to_frame(rows[:, :4])
     xyxy[:, 0::2] = xyxy[:, 0::2].clip(0, frame[1])
     xyxy[:, 1::2] = xyxy[:, 1::2].clip(0, frame[0])
-    return Detections(xyxy, rows[:, 4].copy(), rows[:, 5].astype(np.int16))
+    area = rows[:, 6] / (letterbox.scale[0] * letterbox.scale[1]) if rows.shape[1] == 7 else None
+    return Detections(xyxy, rows[:, 4].copy(), rows[:, 5].astype(np.int16), area)
 
 
 def suppress(xyxy: NDArray[np.float32], label: NDArray[np.float32], iou: float) -> list[int]:

@@ -201,7 +201,12 @@ class Publisher:
                     "state": state,
                     "reason": reason,
                     "counts": counts_message(station.ledger.counts),
-                    "counters": {**station.counters, "late": station.ledger.counts.late, **self._gateways.counters},
+                    "counters": {
+                        **station.counters,
+                        "late": station.ledger.counts.late,
+                        "probes": station.engine.probes,
+                        **self._gateways.counters,
+                    },
                     "t_us": self._clock.utc_us(now_ns),
                 }
             )

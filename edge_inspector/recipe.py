@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .config import read_file, read_table, read_toml
 from .errors import ConfigError
+from .lens import Lens, parse_lens
 from .types import Severity
 from .zones import Zone
 
@@ -25,7 +26,7 @@ class SizeStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """How one class is judged. Sizes are the longer side of the box; the mm keys need the recipe's px_per_mm.
+    """How one class is judged. Sizes are the longer side of the box; the mm keys need the recipe's camera or px_per_mm.
 
     From `threshold` on a detection counts; between `floor` and it, it is a near-miss; below, it is noise.
     """
@@ -78,30 +79,43 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeTables:
-    """The keys of a recipe file. `default` holds for every class, in what the class's own table does not say."""
+    """The keys of a recipe file. `default` holds for every class, in what the class's own table does not say.
+
+    camera: a camera file, relative to the recipe's; it measures in mm wherever in the frame. px_per_mm: one scale for
+    the whole frame, for a view from straight above through a lens without distortion.
+    """
 
     default: Rule = field(default_factory=Rule)
     classes: dict[str, Rule] = field(default_factory=dict)
     zones: tuple[Zone, ...] = ()
     reject: Limits = field(default_factory=Limits)
     px_per_mm: float | None = None
+    camera: str | None = None
 
     def __post_init__(self) -> None:
         if self.px_per_mm is not None and not 0 < self.px_per_mm < math.inf:
             raise ValueError(f"px_per_mm: found {self.px_per_mm}, expected more than 0")
-        if self.px_per_mm is None and any(rule.needs_scale for rule in (self.default, *self.classes.values())):
-            raise ValueError("px_per_mm: found nothing, expected it, as limits in mm are given")
+        if self.px_per_mm is not None and self.camera is not None:
+            raise ValueError("px_per_mm: found it beside camera, expected one of them: each says how large a mm is")
+        needed = any(rule.needs_scale for rule in (self.default, *self.classes.values()))
+        if needed and self.px_per_mm is None and self.camera is None:
+            raise ValueError("px_per_mm: found nothing, expected it, or camera, as limits in mm are given; "
+                             "`edge-inspector calibrate camera` finds both")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A recipe fitted to an engine's classes: rules[i] judges labels[i]. sha256: of the file's bytes."""
+    """A recipe fitted to an engine's classes: rules[i] judges labels[i].
+
+    sha256: of the file's bytes, and behind them those of the camera file where it names one. lens: that file.
+    """
 
     name: str
     sha256: str
     tables: RecipeTables
     labels: tuple[str, ...]
     rules: tuple[Rule, ...]
+    lens: Lens | None = None
 
     @property
     def floor(self) -> float:
@@ -127,11 +141,21 @@ def load_recipe(path: Path, labels: tuple[str, ...]) -> Recipe:
             near = difflib.get_close_matches(name, labels, n=1, cutoff=0.0)[0]
             raise ConfigError(f'{path}: {where}: the engine knows no class "{name}"; the nearest is "{near}"')
     name = path.parent.name if path.stem == "recipe" else path.stem  # an engine's own recipe goes by the engine's name
-    return fit_recipe(name, hashlib.sha256(raw).hexdigest(), tables, labels)
+    seen = b"" if tables.camera is None else read_file(path.parent / tables.camera)
+    lens = None if tables.camera is None else parse_lens(path.parent / tables.camera, seen)
+    return fit_recipe(name, hashlib.sha256(raw + seen).hexdigest(), tables, labels, lens)
 
 
-def refuse_zones_outside(recipe: Recipe, path: Path, size: tuple[int, int]) -> None:
-    """Raise ConfigError for an include zone outside frames of (height, width): with it, nothing could ever count."""
+def refuse_for_frame(recipe: Recipe, path: Path, size: tuple[int, int]) -> None:
+    """Raise ConfigError for an include zone outside frames of (height, width): with it, nothing could ever count.
+
+    And for a camera file that was made for frames of another size: its millimetres would be wrong.
+    """
+    if recipe.lens is not None and (recipe.lens.height, recipe.lens.width) != size:
+        raise ConfigError(
+            f"{path}: camera: found {recipe.tables.camera}, made for frames of {recipe.lens.width} x "
+            f"{recipe.lens.height}, expected {size[1]} x {size[0]} pixels: `edge-inspector calibrate camera`"
+        )
     frame = (0.0, 0.0, float(size[1]), float(size[0]))
     for n, zone in enumerate(recipe.tables.zones):
         if zone.mode == "include" and not zone.touches(frame):
@@ -141,6 +165,9 @@ def refuse_zones_outside(recipe: Recipe, path: Path, size: tuple[int, int]) -> N
             )
 
 
-def fit_recipe(name: str, sha256: str, tables: RecipeTables, labels: tuple[str, ...]) -> Recipe:
+def fit_recipe(
+    name: str, sha256: str, tables: RecipeTables, labels: tuple[str, ...], lens: Lens | None = None
+) -> Recipe:
     """Give every class of the engine its rule."""
-    return Recipe(name, sha256, tables, labels, tuple(tables.classes.get(label, tables.default) for label in labels))
+    rules = tuple(tables.classes.get(label, tables.default) for label in labels)
+    return Recipe(name, sha256, tables, labels, rules, lens)

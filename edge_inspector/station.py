@@ -22,12 +22,16 @@ DEGRADED_NS = 5_000_000_000  # so long after a fault verdict a station calls its
 
 @dataclass(slots=True)
 class EngineHealth:
-    """Written by the infer thread. busy_since_ns: when it last entered the runner, 0 while it is outside."""
+    """Written by the infer thread. busy_since_ns: when it last entered the runner, 0 while it is outside.
+
+    probes: inferences without a part, to keep it warm or to see whether it answers again.
+    """
 
     busy_since_ns: int = 0
     faults_in_a_row: int = 0
     service_ns: float = 0.0
     lost: str = ""
+    probes: int = 0
 
     def stuck(self, now_ns: int, longer_than_ns: int) -> bool:
         """Whether the runner has not come back for longer than that."""

@@ -52,6 +52,7 @@ class Detections:
     """What a detector found, best score first, as a struct of arrays in one picture's pixels.
 
     xyxy: float32 [n, 4], x1, y1, x2, y2; score: float32 [n], 0 to 1; label: int16 [n], index into the class names.
+    area: float32 [n], square pixels of what the boxes were drawn around, where the model tells; None: it does not.
     Raises ValueError where shapes, types or values do not fit: a NaN compares false to every threshold, so it must
     be stopped here and not be read as "nothing found".
     """
@@ -59,6 +60,7 @@ class Detections:
     xyxy: NDArray[np.float32]
     score: NDArray[np.float32]
     label: NDArray[np.int16]
+    area: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.score)
@@ -66,7 +68,10 @@ class Detections:
             ("xyxy", self.xyxy, (n, 4), np.float32),
             ("score", self.score, (n,), np.float32),
             ("label", self.label, (n,), np.int16),
+            ("area", self.area, (n,), np.float32),
         ):
+            if array is None:
+                continue
             if array.shape != shape or array.dtype != dtype:
                 raise ValueError(
                     f"{name}: expected {np.dtype(dtype).name} {list(shape)}, got {array.dtype} {list(array.shape)}"
@@ -79,6 +84,8 @@ class Detections:
             raise ValueError(f"scores must lie in 0..1, got {self.score.min():g}..{self.score.max():g}")
         if self.label.min() < 0:
             raise ValueError(f"labels must be 0 or more, got {self.label.min()}")
+        if self.area is not None and not (np.isfinite(self.area).all() and self.area.min() >= 0.0):
+            raise ValueError("areas must be finite and not negative")
         if (self.xyxy[:, :2] > self.xyxy[:, 2:]).any():
             raise ValueError("boxes must be x1, y1, x2, y2 with x1 <= x2 and y1 <= y2; some are inside out")
 

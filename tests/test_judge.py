@@ -304,6 +304,13 @@ def raster(polygon: Sequence[Point], box: Box, steps: int = 24) -> np.ndarray[An
     return np.abs(turned) > np.pi
 
 
+def meets(polygon: Sequence[Point], box: Box) -> bool:
+    """Whether a side of the polygon meets one of the box: slivers slip between the points of a raster."""
+    corners = [(box[0], box[1]), (box[2], box[1]), (box[2], box[3]), (box[0], box[3])]
+    sides = list(zip(polygon, (*polygon[1:], polygon[0]), strict=True))
+    return any(crosses(*side, corners[k - 1], corners[k]) for side in sides for k in range(4))
+
+
 @settings(deadline=None, max_examples=400)
 @given(polygons, boxes)
 def test_geometry_against_brute_force(polygon: tuple[Point, ...], box: Box) -> None:
@@ -315,7 +322,7 @@ def test_geometry_against_brute_force(polygon: tuple[Point, ...], box: Box) -> N
     if not inside.all():
         assert not zone.contains(box)
     margin = (box[0] - 0.5, box[1] - 0.5, box[2] + 0.5, box[3] + 0.5)
-    if not raster(polygon, margin, 96).any():
+    if not raster(polygon, margin, 96).any() and not meets(polygon, margin):
         assert not zone.touches(box)
     if raster(polygon, margin, 96).all() and not zone.contains(box):
         assert zone.touches(margin)
@@ -381,3 +388,12 @@ def test_wrong_zones(change: dict[str, Any], message: str) -> None:
     """A zone that cannot be one is refused."""
     with pytest.raises(ValueError, match=message):
         Zone(**{"name": "z", "polygon": square(0, 0, 1), **change})
+
+
+def test_the_area_of_what_was_found_counts_where_the_model_tells_it() -> None:
+    """A round hole fills less than its box."""
+    box = np.array([[10.0, 10.0, 30.0, 30.0]], np.float32)
+    found = Detections(box, np.array([0.9], np.float32), np.array([0], np.int16), np.array([300.0], np.float32))
+    tables = RecipeTables(px_per_mm=10.0)
+    recipe = fit_recipe("r", "0" * 64, tables, ("hole",))
+    assert judge(found, recipe).defects[0].area_mm2 == pytest.approx(3.0)

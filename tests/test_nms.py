@@ -100,8 +100,8 @@ def test_boxes_are_clipped_to_the_frame() -> None:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        (np.zeros((3, 7), np.float32), r"expected float32 \[K, 6\], got float32 \[3, 7\]"),
-        (np.zeros((1, 3, 6), np.float32), r"expected float32 \[K, 6\]"),
+        (np.zeros((3, 5), np.float32), r"expected float32 \[K, 6 or 7\], got float32 \[3, 5\]"),
+        (np.zeros((1, 3, 6), np.float32), r"expected float32 \[K, 6 or 7\]"),
         (rows((1, 1, 2, 2, np.nan, 0)), "not finite"),
         (rows((1, 1, np.nan, 2, 0.1, 0)), "not finite"),  # also in a row that is below the floor
         (rows((1, 1, np.inf, 2, 0.9, 0)), "not finite"),

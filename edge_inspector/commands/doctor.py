@@ -18,7 +18,13 @@ from .doctor_line import UNIT, unit_folder
 from .finding import Finding, State, pip, version_of
 
 PACKAGE = "edge-inspector"
-EXTRAS = {"systemd": "log lines with fields", "tensorrt": "engines on an NVIDIA GPU", "train": "training"}
+EXTRAS = {
+    "systemd": "log lines with fields",
+    "models": "importing and building engines",
+    "tensorrt": "engines on an NVIDIA GPU",
+    "tensorrt-rtx": "engines on an NVIDIA GPU of a PC",
+    "train": "training",
+}
 APT = {"systemd-python": "sudo apt-get install libsystemd-dev pkg-config && "}
 
 
@@ -51,7 +57,7 @@ def _libraries() -> Iterator[Finding]:
     yield Finding("ok", PACKAGE, importlib.metadata.version(PACKAGE))
     for requirement in requirements:
         needed, _, marker = (part.strip() for part in requirement.partition(";"))
-        extra = re.search(r"extra == ['\"](\w+)", marker)
+        extra = re.search(r"extra == ['\"]([\w-]+)", marker)
         older = re.search(r"python_version < ['\"]3\.(\d+)", marker)
         if (extra and extra[1] not in EXTRAS) or (older and sys.version_info >= (3, int(older[1]))):
             continue

@@ -17,6 +17,7 @@ from .finding import Finding
 
 if TYPE_CHECKING:
     from ..config import LineConfig, StationConfig
+    from ..models.folder import Engine
 
 UNIT = "edge-inspector@.service"
 UNIT_FOLDERS = (
@@ -57,10 +58,28 @@ def engines(line: Path | None) -> Iterator[Finding]:
         except (InspectorError, ImportError) as error:
             yield Finding("optional", f"engine {name}", str(error))
             continue
-        kind = "scripted, computes nothing" if engine.tables.script else f"sha256 {engine.identity['sha256'][:12]}"
-        yield Finding("ok", f"engine {name}", f"{engine.folder} ({kind})")
+        yield _engine(engine)
     if not names:
         yield Finding("optional", "engines", f"none in {' or '.join(str(place) for place in places)}")
+
+
+def _engine(engine: Engine) -> Finding:
+    """What runs of an engine, and whether what was compiled of it fits this machine."""
+    what, build = f"engine {engine.folder.name}", engine.build
+    if engine.tables.script:
+        return Finding("ok", what, f"{engine.folder} (scripted, computes nothing)")
+    if build is None:
+        digest = engine.identity["sha256"][:12]
+        return Finding("ok", what, f"{engine.folder} (model.onnx on the CPU through OpenVINO, sha256 {digest})")
+    from .. import runners
+    from ..models.manifest import refuse_other_machine
+
+    made = build.manifest
+    try:
+        refuse_other_machine(build, runners.machine(made.target), engine.model)
+    except InspectorError as error:
+        return Finding("optional", what, str(error))
+    return Finding("ok", what, f"{engine.folder} ({made.target}, {made.precision}, built {made.built})")
 
 
 def line(path: Path) -> Iterator[Finding]:
@@ -85,6 +104,11 @@ def line(path: Path) -> Iterator[Finding]:
     for station in config.station:
         try:
             found = assign(dataclasses.replace(config, station=(station,)))[0]
+            made = _engine(found.engine)
+            if made.state != "ok":
+                yield Finding("missing", f"{station.name} engine", made.detail)
+                yield _camera(config, station)
+                continue
             yield Finding("ok", f"{station.name} engine", f"{found.engine.folder}, recipe {found.recipe_path}")
         except InspectorError as error:
             yield Finding("missing", f"{station.name} engine", str(error))

@@ -23,7 +23,7 @@ from ..line import Worker
 from ..mailbox import Intake, Outbox
 from ..models.folder import find
 from ..preprocess import use_one_thread
-from ..recipe import load_recipe
+from ..recipe import load_recipe, refuse_for_frame
 from ..service import log_to
 from ..station import EngineHealth, Event, Job, Opened, Station
 from ..wire import Clock, Origin, encode, verdict_message
@@ -62,9 +62,13 @@ def main(args: argparse.Namespace) -> int:
         station, cameras.make(camera, base=Path()), intake, outbox, stood_still_since=lambda since_ns: False
     )
     workers = [Worker("infer", inferrer, allowed_ns=0), Worker("grab", grabber, allowed_ns=0)]
-    grabber.go.set()
     for worker in workers:
         worker.start()
+    while not grabber.opened.wait(0.1) and workers[1].is_alive():
+        pass
+    if grabber.missing is None:
+        refuse_for_frame(station.recipe, recipe_path, station.frame_size)
+    grabber.go.set()
     _drain(station, outbox, workers, _count(args.folder))
     intake.close()
     inferrer.stop()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import read_file, read_table, read_toml
+from ..contract import OUTPUTS
 from ..errors import EngineMissing
 from ..wire import Identity
+from . import manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,9 @@ class ScriptStep:
 class ModelTables:
     """The keys of model.toml. resize: `letterbox` keeps the aspect ratio, `stretch` does not.
 
+    task: what its outputs are (contract.py). good: of a classifier's labels those that a good part has (what is
+    not surely good is not good), of a segmentation's the background.
+
     nms_iou: of boxes of one class that overlap by more than this the best stays; 1 keeps all. input_size and script
     make a scripted engine, which has no model.onnx: it answers step after step, and begins again.
     """
@@ -40,12 +44,16 @@ class ModelTables:
     nms_iou: float = 0.5
     input_size: tuple[int, int] | None = None
     script: tuple[ScriptStep, ...] = ()
+    good: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.labels:
             raise ValueError("labels: found none, expected the names of the classes, in the order of their numbers")
-        if self.task != "detect":
-            raise ValueError(f'task: found "{self.task}", expected "detect"')
+        if self.task not in OUTPUTS:
+            raise ValueError(f'task: found "{self.task}", expected {" or ".join(OUTPUTS)}')
+        for name in self.good:
+            if name not in self.labels:
+                raise ValueError(f'good: found "{name}", expected some of labels: {", ".join(self.labels)}')
         if self.resize not in ("letterbox", "stretch"):
             raise ValueError(f'resize: found "{self.resize}", expected "letterbox" or "stretch"')
         if bool(self.script) != (self.input_size is not None):
@@ -54,11 +62,15 @@ class ModelTables:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An engine that is here: its folder and what model.toml says. identity: name, and SHA-256 of what computes."""
+    """An engine that is here: its folder and what model.toml says. identity: name, and SHA-256 of what computes.
+
+    build: what was compiled of it, and is to run; None: model.onnx itself.
+    """
 
     folder: Path
     tables: ModelTables
     identity: Identity
+    build: manifest.Build | None = None
 
     @property
     def model(self) -> Path:
@@ -92,7 +104,8 @@ def find(name: str, engines: Path) -> Engine:
         )
     path = folder / "model.toml"
     tables: ModelTables = read_table(path, read_toml(path, read_file(path)), ModelTables, "")
-    computes = folder / ("model.toml" if tables.script else "model.onnx")
+    build = None if tables.script else manifest.current(folder)
+    computes = build.file if build else folder / ("model.toml" if tables.script else "model.onnx")
     try:
         content = computes.read_bytes()
     except OSError as error:
@@ -101,4 +114,4 @@ def find(name: str, engines: Path) -> Engine:
         raise EngineMissing(f'engine "{name}": {computes}: is empty; expected the ONNX graph there')
     if content.startswith(b"version https://git-lfs"):
         raise EngineMissing(f'engine "{name}": {computes}: is a Git LFS pointer, not the graph; run: git lfs pull')
-    return Engine(folder, tables, {"name": folder.name, "sha256": hashlib.sha256(content).hexdigest()})
+    return Engine(folder, tables, {"name": folder.name, "sha256": manifest.sha256(content)}, build)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ..contract import Answer
 from ..types import Pixels
 
 
@@ -26,10 +24,10 @@ class Runner(Protocol):
         """Start the inference of what lies in `inputs[lane]` and return at once. Raises EngineFault, EngineLost."""
         ...
 
-    def collect(self, lane: int) -> NDArray[np.float32]:
-        """Wait for the lane and return its rows, float32 [K, 6]: x1, y1, x2, y2 (input pixels), score, class.
+    def collect(self, lane: int) -> Answer:
+        """Wait for the lane and return its outputs, in the order of the contract (contract.py).
 
-        The array is the lane's own and valid until its next submit. Raises EngineFault (the lane can be used
+        The arrays are the lane's own and valid until its next submit. Raises EngineFault (the lane can be used
         again) or EngineLost (it cannot).
         """
         ...

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..contract import INPUT, OUTPUTS, Answer, Tensor, breach
 from ..errors import EngineFault, EngineMissing
+from ..models.manifest import Machine
 from ..types import Pixels
+
+EXACT = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
 
 
 class OpenVinoRunner:
@@ -21,22 +24,24 @@ class OpenVinoRunner:
 
     simulated = False
 
-    def __init__(self, model: Path, *, backlog: bool = False) -> None:
-        # importing openvino reports home, unless this package is not there; a line PC reports to nobody
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-        import openvino
-
+    def __init__(self, model: Path, task: str, *, precision: str = "auto", backlog: bool = False) -> None:
+        """precision: `fp32` computes in float32; everything else in what OpenVINO holds best for this processor."""
+        openvino = _library()
         core, streams = openvino.Core(), 2 if backlog else 1
+        settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": streams, **(EXACT if precision == "fp32" else {})}
         try:
-            settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": streams}
             compiled = core.compile_model(core.read_model(model), "CPU", settings)
         except RuntimeError as error:
             raise EngineMissing(f"{model}: OpenVINO cannot use it: {_first_line(error)}") from None
-        _check_contract(compiled, model)
+        broken = breach(task, [_tensor(port) for port in compiled.inputs], [_tensor(port) for port in compiled.outputs])
+        if broken:
+            raise EngineMissing(f"{model}: {broken}")
         self._requests: list[Any] = [compiled.create_infer_request() for _ in range(streams + 1)]
         # each request's own input memory, so that the letterbox is written where the engine reads
         self.inputs: Sequence[Pixels] = [request.get_input_tensor(0).data[0] for request in self._requests]
-        self._outputs = [request.get_output_tensor(0).data for request in self._requests]
+        self._outputs: list[Answer] = [
+            tuple(request.get_tensor(name).data[0] for name in OUTPUTS[task]) for request in self._requests
+        ]
 
     def submit(self, lane: int) -> None:
         """Start the lane's request."""
@@ -45,42 +50,42 @@ class OpenVinoRunner:
         except RuntimeError as error:
             raise EngineFault(f"OpenVINO: {_first_line(error)}") from None
 
-    def collect(self, lane: int) -> NDArray[np.float32]:
+    def collect(self, lane: int) -> Answer:
         """Wait for the lane's request. Raises EngineFault; the request can be started again."""
         try:
             self._requests[lane].wait()
         except RuntimeError as error:
             raise EngineFault(f"OpenVINO: {_first_line(error)}") from None
-        rows: NDArray[np.float32] = self._outputs[lane][0]
-        return rows
+        return self._outputs[lane]
 
     def close(self) -> None:
         """Nothing to do: the requests go with this object."""
 
 
-def _check_contract(compiled: Any, model: Path) -> None:
-    """The one contract of every detector. Raises EngineMissing."""
-    inputs = [(port.get_element_type().get_type_name(), port.partial_shape) for port in compiled.inputs]
-    outputs = [(port.get_element_type().get_type_name(), port.partial_shape) for port in compiled.outputs]
-    fits = (
-        len(inputs) == len(outputs) == 1
-        and inputs[0][0] == "u8"
-        and inputs[0][1].is_static
-        and len(inputs[0][1]) == 4
-        and inputs[0][1].to_shape()[0] == 1
-        and inputs[0][1].to_shape()[3] == 3
-        and outputs[0][0] == "f32"
-        and outputs[0][1].is_static
-        and len(outputs[0][1]) == 3
-        and outputs[0][1].to_shape()[2] == 6
-    )
-    if not fits:
-        described = (
-            f"{[f'{kind} {shape}' for kind, shape in inputs]} -> {[f'{kind} {shape}' for kind, shape in outputs]}"
-        )
-        raise EngineMissing(f"{model}: expected u8 [1,H,W,3] -> f32 [1,K,6], found {described}")
+def machine() -> Machine:
+    """OpenVINO's version and the processor."""
+    openvino = _library()
+    name = str(openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"))
+    return Machine("openvino", openvino.get_version().partition("-")[0], name)
+
+
+def _library() -> Any:
+    # importing openvino reports home, unless this package is not there; a line PC reports to nobody
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def _tensor(port: Any) -> Tensor:
+    kind = np.dtype(port.get_element_type().to_dtype()).name
+    shape = tuple(n.get_length() if n.is_static else None for n in port.partial_shape)
+    names = port.get_names()  # several, where OpenVINO has taken an operator away
+    named = next((name for name in names if name == INPUT or any(name in each for each in OUTPUTS.values())), None)
+    return Tensor(named or port.get_any_name(), kind, shape)
 
 
 def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
+    noise = ("Exception from", "Check '", "FrontEnd API failed", "Model wasn't fully converted", "-- ", "While validat")
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith(noise)]
     return lines[0] if lines else type(error).__name__

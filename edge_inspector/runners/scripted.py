@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..contract import Answer
 from ..errors import EngineFault, EngineLost
 from ..models.folder import ScriptStep
 from ..preprocess import GREY
 from ..types import Pixels
-
-Rows = NDArray[np.float32]
 
 
 class ScriptedRunner:
@@ -31,7 +29,7 @@ class ScriptedRunner:
         self._first = script[0]
         self._steps = itertools.cycle(script)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="scripted")
-        self._answers: list[Future[Rows] | ScriptStep | None] = [None] * lanes
+        self._answers: list[Future[Answer] | ScriptStep | None] = [None] * lanes
 
     def submit(self, lane: int) -> None:
         """Take the next step of the script; the grey picture of a warm-up is no part, and takes the first without."""
@@ -39,7 +37,7 @@ class ScriptedRunner:
         step = ScriptStep(delay_ms=self._first.delay_ms) if grey else next(self._steps)
         self._answers[lane] = self._worker.submit(_compute, step) if step.delay_ms else step
 
-    def collect(self, lane: int) -> Rows:
+    def collect(self, lane: int) -> Answer:
         """The step's rows, after its delay. Raises EngineFault or EngineLost where the step says so."""
         answer, self._answers[lane] = self._answers[lane], None
         if answer is None:
@@ -51,11 +49,11 @@ class ScriptedRunner:
         self._worker.shutdown(wait=False, cancel_futures=True)
 
 
-def _compute(step: ScriptStep) -> Rows:
+def _compute(step: ScriptStep) -> Answer:
     if step.delay_ms:
         time.sleep(step.delay_ms / 1000)
     if step.lost:
         raise EngineLost(step.error or "scripted loss")
     if step.error:
         raise EngineFault(step.error)
-    return np.array(step.boxes, np.float32).reshape(-1, 6)
+    return (np.array(step.boxes, np.float32).reshape(-1, 6),)

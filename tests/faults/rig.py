@@ -27,6 +27,7 @@ lost = {lost}
 """
 LINE = """[line]
 name = "line1"
+keep_warm_ms = {keep_warm_ms}
 [publish]
 verdicts = "ipc://{folder}/v"
 gateway = "ipc://{folder}/g"
@@ -63,6 +64,7 @@ def write_line(
     trigger: str = "camera",
     deadline_ms: float = 300.0,
     station: str = "",
+    keep_warm_ms: float = 0.0,
 ) -> Path:
     """A line.toml and its scripted engine."""
     engine = folder / "engines" / "scripted"
@@ -71,7 +73,14 @@ def write_line(
     (engine / "recipe.toml").write_text(RECIPE)
     path = folder / "line.toml"
     path.write_text(
-        LINE.format(folder=folder, camera=camera, trigger=trigger, deadline_ms=float(deadline_ms), station=station)
+        LINE.format(
+            folder=folder,
+            camera=camera,
+            trigger=trigger,
+            deadline_ms=float(deadline_ms),
+            station=station,
+            keep_warm_ms=float(keep_warm_ms),
+        )
     )
     return path
 

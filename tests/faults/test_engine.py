@@ -55,6 +55,30 @@ def test_a_failed_engine_recovers_without_parts(tmp_path: Path) -> None:
         must_add_up(daemon)
 
 
+def test_an_idle_engine_is_kept_warm(tmp_path: Path) -> None:
+    """It infers while nothing comes, counted apart: no part, no verdict, and no step of the script is used up."""
+    script = [step(), step(reject=True)] * 50
+    with running(tmp_path, camera=boards(50), trigger="gateway", script=script, keep_warm_ms=20) as daemon:
+        daemon.wait_until_ready()
+        with Gateway(tmp_path) as gateway:
+            for number in range(1, 5):
+                probes = daemon.ears.beats[-1]["counters"]["probes"]
+                daemon.wait_for(lambda probes=probes: daemon.ears.beats[-1]["counters"]["probes"] > probes + 3)
+                gateway.trigger(number)
+                verdict = gateway.expect("verdict")
+                gateway.ack(verdict)
+                assert (verdict["seq"], verdict["outcome"]) == (number, ("reject", "pass")[number % 2])
+        assert daemon.stop() == 0
+        must_add_up(daemon)
+
+
+def test_an_idle_engine_rests_where_nobody_asks_for_more(tmp_path: Path) -> None:
+    """Without keep_warm_ms nothing is inferred but parts."""
+    with running(tmp_path, camera=boards(20, 30), script=[step()] * 2) as daemon:
+        daemon.wait_for_verdicts(30)
+        assert daemon.ears.beats[-1]["counters"]["probes"] == 0
+
+
 def test_an_engine_that_hangs_ten_deadlines(tmp_path: Path) -> None:
     """While it hangs, every part gets its fault by its deadline; afterwards the line is healthy again."""
     script = [step(delay_ms=1)] * 25 + [step(delay_ms=3000)] + [step(delay_ms=1)] * 5000

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tools.train.measure import average_precision, parts
+from edge_inspector.commands.agreement import average_precision
+from tools.train.measure import parts
 
 TRUTH = np.array([[0, 0, 10, 10, 0], [20, 20, 30, 30, 0]], np.float32)
 

@@ -76,7 +76,7 @@ def golden(engine: Path) -> None:
         rows = run(engine / "model.onnx", image)
         found = [[*(round(float(v), 2) for v in r[:4]), round(float(r[4]), 4), int(r[5])] for r in rows if r[4] >= 0.05]
         lines = [
-            f'{{"image": "board-{number:06d}.png",',
+            f'{{"image": "board-{number:06d}.png",\n "floor": 0.05,',
             ' "rows": [' + ",\n          ".join(json.dumps(row) for row in found) + "],",
             ' "planted": ' + json.dumps([{"label": p.label, "box_px": p.box_px} for p in planted]) + "}",
         ]

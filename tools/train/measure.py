@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_inspector.cameras.boards import LABELS, Boards
+from edge_inspector.commands.agreement import Rows, Truth, average_precision
 from edge_inspector.nms import suppress
 from edge_inspector.runners.openvino import OpenVinoRunner
 
-Rows = NDArray[np.float32]  # [n, 6]: x1, y1, x2, y2, score, class
-Truth = NDArray[np.float32]  # [n, 5]: x1, y1, x2, y2, class
 NMS_IOU = 0.5
 LEAST_SCORE = 0.005
 
@@ -57,35 +56,6 @@ def templates(folder: Path) -> Iterator[tuple[NDArray[np.uint8], Truth]]:
         yield np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR), np.uint8), np.zeros((0, 5), np.float32)
 
 
-def iou(box: Rows, others: Rows) -> NDArray[np.float32]:
-    """Overlap of one box [4] with others [n, 4]; float [n]."""
-    side = np.minimum(box[2:], others[:, 2:4]) - np.maximum(box[:2], others[:, :2])
-    inner = np.prod(np.clip(side, 0, None), axis=1)
-    area = np.prod(others[:, 2:4] - others[:, :2], axis=1)
-    return np.asarray(inner / (np.prod(box[2:] - box[:2]) + area - inner + 1e-9), np.float32)
-
-
-def average_precision(found: Iterable[tuple[Rows, Truth]], label: int, least_iou: float = 0.5) -> float:
-    """Area under the precision-recall curve of one class, precision made monotonous (as in VOC 2010 and COCO)."""
-    scores, hits, wanted = [], [], 0
-    for rows, truth in found:
-        mine, theirs = rows[rows[:, 5] == label], truth[truth[:, 4] == label]
-        wanted, used = wanted + len(theirs), np.zeros(len(theirs), bool)
-        for row in mine:
-            overlap = np.where(used, 0, iou(row[:4], theirs[:, :4])) if len(theirs) else np.zeros(1)
-            hit = bool(overlap.max() >= least_iou)
-            if hit:
-                used[overlap.argmax()] = True
-            scores.append(row[4])
-            hits.append(hit)
-    if not wanted or not hits:
-        return 0.0
-    hit_now = np.array(hits)[np.argsort(-np.array(scores), kind="stable")]
-    recall, precision = np.cumsum(hit_now) / wanted, np.cumsum(hit_now) / np.arange(1, len(hit_now) + 1)
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * best))
-
-
 def parts(found: Iterable[tuple[Rows, Truth]], threshold: float) -> tuple[int, int, int, int]:
     """Defective boards, escapes among them, good boards, false rejects among them, at one threshold for all classes."""
     bad = escapes = good = false = 0
@@ -111,12 +81,12 @@ def look(path: Path, pictures: Iterable[tuple[NDArray[np.uint8], Truth]]) -> lis
 
 def runner(path: Path) -> Callable[[NDArray[np.uint8]], Rows]:
     """The engine as a function of one picture."""
-    engine = OpenVinoRunner(path)
+    engine = OpenVinoRunner(path, "detect")
 
     def see(image: NDArray[np.uint8]) -> Rows:
         np.copyto(engine.inputs[0], image)
         engine.submit(0)
-        return engine.collect(0).copy()
+        return engine.collect(0)[0].copy()
 
     return see
 

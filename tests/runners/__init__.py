@@ -1,0 +1,1 @@
+"""Every runner is held to the protocol in runners/base.py."""
