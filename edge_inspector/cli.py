@@ -13,6 +13,7 @@ from .errors import InspectorError
 COMMANDS = {
     "import": "make an engine of any ONNX file that a framework exported",
     "build": "compile an engine for this machine",
+    "calibrate": "make an engine fast, set thresholds, measure camera and timing",
     "run": "inspect: run the line that a TOML file describes",
     "check": "say what is wrong with a line's TOML file, without starting",
     "demo": "watch a synthetic line being inspected",
