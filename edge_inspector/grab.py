@@ -140,9 +140,9 @@ class Grabber:
 
     def _deliver(self) -> None:
         """Read frame after frame until the camera fails or the line stops."""
-        camera = self._camera
+        camera, checked_ns = self._camera, time.monotonic_ns()
         while not self._stop.is_set():
-            self.progress_ns = asked_ns = time.monotonic_ns()
+            self.progress_ns = time.monotonic_ns()
             if camera.waits and not self._wanted():
                 continue
             pixels = self._pool.take()
@@ -159,7 +159,8 @@ class Grabber:
                 self._pool.give(pixels)
                 continue
             frame = self._pool.frame(pixels, shot)
-            if not camera.simulated and self._stood_still_since(asked_ns):
+            since_ns, checked_ns = checked_ns, time.monotonic_ns()  # wherever in its turn this thread was stopped
+            if not camera.simulated and self._stood_still_since(since_ns):
                 frame.release()
                 raise CameraFault("this process stood still: what the camera has queued since is old")
             if self._stop.is_set():

@@ -43,7 +43,7 @@ def test_any_rate_adds_up(tmp_path: Path, rate: str) -> None:
     summary = json.loads(ended.stdout)
     assert summary["triggers"] == 200
     assert summary["gaps"] == 0
-    assert (summary["fault"] > 0) == (rate == "400")
+    assert summary["fault"] > 0 or rate == "0"
 
 
 def test_ctrl_c_ends_with_a_summary(tmp_path: Path) -> None:
