@@ -73,18 +73,20 @@ class Publisher:
 
     def stood_still_since(self, since_ns: int) -> bool:
         """Whether this process was stopped (SIGSTOP, a suspended machine) at some time since then. Any thread."""
-        return self._resumed_ns > since_ns or time.monotonic_ns() - self.progress_ns > STANDSTILL_NS
+        stands = time.monotonic_ns() - self.progress_ns > STANDSTILL_NS
+        return stands or self._resumed_ns > since_ns  # in this order: the publisher writes them the other way round
 
     def _notice_standstill(self, now_ns: int) -> None:
         """The loop turns every 100 ms; where it did not, nobody knows how long what now arrives has waited."""
-        still_ns, self.progress_ns = now_ns - self.progress_ns, now_ns
+        still_ns = now_ns - self.progress_ns
+        if still_ns > STANDSTILL_NS:
+            self._resumed_ns = now_ns
+        self.progress_ns = now_ns
         if still_ns > BELATED_NS:
             self._belated_until_ns = now_ns + BELATED_NS  # ZeroMQ's own thread has to wake up, too
             log.warning("this process stood still", extra={"ms": still_ns // 1_000_000})
             for station in self._stations.values():
                 station.last_fault_ns, station.last_fault = now_ns, f"stood still for {still_ns // 1_000_000} ms"
-        if still_ns > STANDSTILL_NS:
-            self._resumed_ns = now_ns
 
     def stop(self, by_ns: int) -> None:
         """Finish: as soon as nothing is open and nothing waits for its acknowledgement, at the latest by then."""
