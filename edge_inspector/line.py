@@ -147,6 +147,10 @@ class Line:
         for station, recipe in zip(self.stations, fresh, strict=True):
             station.recipe = recipe
 
+    def refresh_keys(self) -> None:
+        """Look whether the list of who may enter has changed: a stat() of its file, and the file where it has."""
+        self._publisher.refresh()
+
     @property
     def finished(self) -> bool:
         """Whether every camera has delivered its last frame and every part has its verdict."""
@@ -191,14 +195,15 @@ class Line:
     def _start_engine(self, engine: Engine) -> None:
         users = [a for a in self._assignments if a.engine.folder == engine.folder]
         started = time.monotonic()
-        runner = runners.make(engine, backlog=all(self._cameras[a.config.name].waits for a in users))
+        backlog = all(self._cameras[a.config.name].waits for a in users)
+        runner = runners.make(engine, backlog=backlog)
         intake: Intake[Job] = Intake(tuple(a.config.name for a in users), capacity=CAPACITY)
         warm_s = self._config.line.keep_warm_ms / 1e3 or math.inf
         inferrer = Inferrer(engine, runner, self._healths[engine.folder], intake, self._outbox, keep_warm_s=warm_s)
         self._runners.append(runner)
         self._inferrers.append(inferrer)
         self._intakes[engine.folder] = intake
-        best_ns = inferrer.warm_up()
+        best_ns = inferrer.warm_up(backlog=backlog)
         log.info(
             "engine is ready",
             extra={"engine": engine.identity["name"], "best_ms": f"{best_ns / 1e6:.1f}",

@@ -9,25 +9,31 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import os
+import shlex
 import shutil
 import sys
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from .. import runners
 from ..config import read_file, read_table, read_toml
+from ..contract import INPUT, OUTPUTS, Tensor
 from ..errors import EngineMissing, FailedError, ModelRefused
 from ..models import builds, int8, manifest
-from ..models.folder import Engine, ModelTables, find
-from ..models.gate import median_ms, prove
+from ..models.folder import Engine, ModelTables, find, graph_of
+from ..models.gate import doubts, prove
+from ..models.golden import infer
 from ..models.manifest import PRECISIONS, TARGETS, Build, Machine, Manifest
+from ..models.speed import median_ms
+from ..runners.base import Runner
 from ..service import log_to
+from .own_copy import own
 from .terminal import Block, bar
-
-SHIPPED = ("model.onnx", "recipe.toml", "README.md", "golden", "model.toml")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
         engine = _engine(args.name, args.engines)
         if args.rollback:
             return _roll_back(engine)
-        return _build(_own(engine, args.engines), args)
+        return _build(own(engine, args.engines), args)
     except OSError as error:
         raise FailedError(
             f"{error.filename or args.engines}: {error.strerror or error}; no build was changed"
@@ -68,15 +74,17 @@ def _build(engine: Engine, args: argparse.Namespace) -> int:
         size = (folder / draft.file).stat().st_size / 1e6
         print(f"built    {draft.file}, {size:.1f} MB in {draft.build_s:.1f} s{_kept(draft)}")
         if capabilities:
-            print(
-                f"proved   not here: it is for sm {', '.join(capabilities)}; the daemon proves it there, at its start"
-            )
+            shelved = builds.shelve(folder, draft)
         else:
             draft = _proved(engine, folder, draft)
-        build = builds.finish(engine.folder, folder, draft)
-    print(f"current  {build.folder}; to put the former back: {_rollback(engine)}")
+            build = builds.finish(engine.folder, folder, draft)
     if capabilities:
-        print("warning  this machine does not run the engine any more, unless its GPU is one of those")
+        link = shlex.join(["ln", "-sfn", shelved.name, f"{engine.folder.name}/builds/current"])
+        print(f"proved   not here: it is for sm {', '.join(capabilities)}; the daemon proves it there, at its start")
+        print(f"built    {shelved}; what runs on this machine stays as it is")
+        print(f"there    copy {engine.folder} to that machine's engines/, and in engines/ run: {link}")
+    else:
+        print(f"current  {build.folder}; to put the former back: {_rollback(engine)}")
     return 0
 
 
@@ -85,7 +93,7 @@ def _compile(
 ) -> Manifest:
     """Make the file that the runner loads, and its manifest, in an empty folder."""
     target, block, started_s = machine.runtime, Block(sys.stderr), time.monotonic()
-    model_sha256 = manifest.sha256(engine.model.read_bytes())
+    model_sha256 = manifest.sha256(graph_of(engine.folder, engine.tables))
     source, warnings = _source(engine, precision)
     file = folder / ("model.onnx" if target == "openvino" else "model.plan")
     tensors: tuple[str, ...] = ()
@@ -147,10 +155,12 @@ def _plan(
 def _proved(engine: Engine, folder: Path, draft: Manifest) -> Manifest:
     """Run it as the daemon would. Raises EngineMissing where it does not give the golden rows again."""
     candidate = dataclasses.replace(engine, build=Build(folder, draft))
+    doubtful = doubts(candidate)
     runner = runners.make(candidate)
     try:
         off = prove(candidate, runner)
         latency_ms = round(median_ms(runner), 3)
+        tensors = draft.tensors or _tensors(candidate, runner)
     except EngineMissing as error:
         why, blind = str(error).partition("; run: ")[0], "does not do what" in str(error)
         mend = "; try --precision fp32" if blind and draft.precision != "fp32" else ""
@@ -158,7 +168,19 @@ def _proved(engine: Engine, folder: Path, draft: Manifest) -> Manifest:
     finally:
         runner.close()
     print(f"proved   on the golden pictures: scores off by {off:.1%} at most; median latency {latency_ms:.2f} ms")
-    return dataclasses.replace(draft, latency_ms=latency_ms)
+    for doubt in doubtful:
+        print(f"warning  {doubt}")
+    return dataclasses.replace(draft, latency_ms=latency_ms, tensors=tensors, warnings=(*draft.warnings, *doubtful))
+
+
+def _tensors(engine: Engine, runner: Runner) -> tuple[str, ...]:
+    """What goes in and out, in words."""
+    picture = runner.inputs[0]
+    names = (INPUT, *OUTPUTS[engine.tables.task])
+    values: tuple[NDArray[Any], ...] = (picture, *infer(runner, picture))
+    return tuple(
+        str(Tensor(name, str(value.dtype), (1, *value.shape))) for name, value in zip(names, values, strict=True)
+    )
 
 
 def _source(engine: Engine, precision: str) -> tuple[Path, tuple[str, ...]]:
@@ -205,25 +227,6 @@ def _engine(name: str, engines: Path) -> Engine:
     return Engine(folder, tables, {"name": name, "sha256": ""})
 
 
-def _own(engine: Engine, engines: Path) -> Engine:
-    """The engine in `engines`; one that came with the package is copied there, as nothing is written into that."""
-    folder = engines / engine.folder.name
-    if engine.folder.resolve() == folder.resolve():
-        return engine
-    making = engines / f".{folder.name}.making"
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(parents=True)
-    for name in SHIPPED:
-        path = engine.folder / name
-        if path.is_dir():
-            shutil.copytree(path, making / name)
-        elif path.is_file():
-            shutil.copyfile(path, making / name)
-    os.rename(making, folder)
-    print(f"copied   {engine.folder}, which came with edge-inspector, to {folder}")
-    return dataclasses.replace(engine, folder=folder)
-
-
 def _roll_back(engine: Engine) -> int:
     """Put the former build back; whether it still fits this machine, the daemon says at its start."""
     build = builds.roll_back(engine.folder)
@@ -237,7 +240,7 @@ def _roll_back(engine: Engine) -> int:
 
 
 def _rollback(engine: Engine) -> str:
-    return f"edge-inspector build {engine.folder.name} --engines {engine.folder.parent} --rollback"
+    return f"edge-inspector build {manifest.where(engine.folder)} --rollback"
 
 
 def _capability(text: str) -> str:

@@ -7,6 +7,7 @@ kept, as int8.onnx in the engine's folder, only where it agrees with FP32 on pic
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from ..errors import EngineMissing, ModelRefused
 from ..models.folder import Engine, find
 from ..models.halve import to_fp16
 from ..models.int8 import MODEL, REPORT, Report, install
-from ..models.manifest import sha256
+from ..models.manifest import sha256, where
 from ..models.quantize import Quantizer
 from ..preprocess import use_one_thread
 from ..recipe import Recipe, load_recipe
@@ -28,6 +29,7 @@ from ..types import Detections
 from .agreement import Agreement
 from .int8_pictures import LEAST, Split, fitted, gather
 from .int8_table import agreement_of, best_of, compare, look, one_sided, text
+from .own_copy import own
 from .terminal import Block, bar
 
 PROBED = 8  # pictures on which each layer is tried alone
@@ -59,8 +61,16 @@ def main(args: argparse.Namespace) -> int:
     engine = find(args.name, args.engines)
     if engine.tables.script:
         raise ModelRefused(f'engine "{args.name}" is a script: it has no model.onnx to quantise')
-    if not os.access(engine.folder, os.W_OK):
-        raise EngineMissing(f"{engine.folder}: cannot be written to; copy the engine's folder to {args.engines} first")
+    try:
+        engine = own(engine, args.engines)
+        refused = "" if os.access(engine.folder, os.W_OK) else os.strerror(errno.EACCES)
+    except OSError as error:
+        refused = error.strerror or str(error)
+    if refused:
+        raise EngineMissing(
+            f"{args.engines / args.name}: {MODEL} cannot be written there: {refused}; run it as who may, or say where "
+            "with --engines DIR: an engine that came with edge-inspector is copied there"
+        )
     with tempfile.TemporaryDirectory(prefix="edge-inspector-int8-") as folder:
         quantizer = Quantizer(engine.model, Path(folder))
         recipe = load_recipe(engine.recipe, engine.tables.labels)
@@ -77,10 +87,9 @@ def main(args: argparse.Namespace) -> int:
             )
         install(engine.folder, model, report)
     print(f"installed: {engine.folder / MODEL} and {REPORT}")
-    if report.recommended == "int8":
-        print(f"next: edge-inspector build {engine.folder.name} --precision int8")
-    else:
-        print(f"stay with {report.recommended.upper()}: INT8 is not faster, or not as good, on this machine")
+    best, build = report.recommended.upper(), f"edge-inspector build {where(engine.folder)} --precision"
+    why = "as good and faster" if best == "INT8" else "INT8 is not faster, or not as good"
+    print(f"recommended on this machine: {best} ({why}); next: {build} {report.recommended}")
     return 0
 
 

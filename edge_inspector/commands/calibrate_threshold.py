@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,12 @@ def main(args: argparse.Namespace) -> int:
     parts = _look(engine, samples, recipe, floor=floor, path=recipe_path)
     evidence, classes = evidence_of(parts, recipe, floor=floor), len(recipe.labels)
     defective = int(evidence.defective.sum())
-    choice = choose(evidence, allowed_escapes(defective, args.max_escape), classes=classes, floor=floor)
+    allowed, tell = allowed_escapes(defective, args.max_escape), _progress("choosing thresholds")
+    choice = choose(evidence, allowed, classes=classes, floor=floor, tell=tell)
     if choice is None:
         return _refuse(parts, evidence.escaped((floor,) * classes).tolist(), recipe, out, floor=floor)
-    print("cross-validating in 5 folds ...", file=sys.stderr)
-    crossed = cross_validate(evidence, folds_of(parts), rate=args.max_escape, classes=classes, floor=floor)
+    tell, folds = _progress("cross-validating"), folds_of(parts)
+    crossed = cross_validate(evidence, folds, rate=args.max_escape, classes=classes, floor=floor, tell=tell)
     counts, identity = (defective, len(parts) - defective), engine.identity
     thresholds = dict(zip(recipe.labels, choice.thresholds, strict=True))
     report = Report(identity["name"], identity["sha256"], fingerprint(samples, args.data), args.max_escape, *counts,
@@ -136,6 +138,13 @@ def _look(
         return look_at(samples, Looker(engine.tables, runner), floor=floor, seen=seen)
     finally:
         runner.close()
+
+
+def _progress(title: str) -> Callable[[float], None]:
+    """Show a share that is done, 0 to 1, and at once that it begins."""
+    block = Block(sys.stderr)
+    block.show([f"{bar(0, 100)} {title}"])
+    return lambda share: block.show([f"{bar(round(100 * share), 100)} {title}"])
 
 
 def _write_recipe(report: Report, present: Path | None, engine: Engine, out: Path) -> Recipe:

@@ -90,7 +90,7 @@ class Finder:
         flags = cv2.CALIB_CB_NORMALIZE_IMAGE | cv2.CALIB_CB_ACCURACY
         seen, corners = cv2.findChessboardCornersSB(grey, (columns - 1, rows - 1), flags=flags)
         if not seen:
-            return f"no chessboard of {columns}x{rows} squares is seen as a whole"
+            return f"no chessboard of {columns}x{rows} squares (not inner corners) is seen as a whole"
         return self.pattern.corners_mm, corners.reshape(-1, 2).astype(np.float32)
 
     def _charuco(self, grey: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]] | str:

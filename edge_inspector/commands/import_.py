@@ -16,8 +16,10 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from ..config import NAME
-from ..errors import ModelRefused
+from ..config import NAME, read_file, read_table, read_toml
+from ..errors import ConfigError, ModelRefused
+from ..models import int8
+from ..models.folder import ModelTables
 from ..models.heads.base import Hints
 from .importing import Wanted, make
 from .importing_texts import clean, next_steps, printable
@@ -25,6 +27,7 @@ from .isolated import GB, isolated
 from .terminal import Block
 
 STEP_S = 120.0
+OF_THE_GRAPH = ("builds", int8.MODEL, int8.REPORT)  # what is made from model.onnx, and from no other
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE.onnx", help="as exported; weights beside it are read as well")
     parser.add_argument("--name", required=True, type=_name, help="the engine's name")
     parser.add_argument("--engines", type=Path, default=Path("engines"), help="where engines lie (engines/)")
-    parser.add_argument("--replace", action="store_true", help="in place of the engine of that name, with its recipe")
+    parser.add_argument("--replace", action="store_true", help="in place of the engine of that name")
     parser.add_argument(
         "--golden", type=Path, metavar="DIR", help="pictures to prove it by; synthetic ones if not given"
     )
@@ -67,6 +70,7 @@ def main(args: argparse.Namespace) -> int:
             lines = isolated(
                 partial(make, wanted), lambda step: block.final([f"{step} ..."]), memory=memory, step_s=STEP_S
             )
+            lines += _carry_over(target, folder)
             _install(folder, target)
     except ModelRefused as error:
         raise ModelRefused(printable(str(error))) from None
@@ -91,6 +95,47 @@ def _workplace(target: Path, *, replace: bool) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _carry_over(former: Path, folder: Path) -> list[str]:
+    """Bring into a new engine what people made of the former one, and say what of it cannot be; lines to print."""
+    if not former.is_dir():
+        return []
+    lines, gone = [], [name for name in OF_THE_GRAPH if (former / name).exists()]
+    if _graph(former) == _graph(folder):
+        gone = []
+    elif gone:
+        lines.append(f"gone       {', '.join(gone)}, made from another graph: calibrate and build again")
+    for path in former.iterdir():
+        if path.name not in gone and not (folder / path.name).exists():
+            if path.is_dir():
+                shutil.copytree(path, folder / path.name, symlinks=True)
+            else:
+                shutil.copy2(path, folder / path.name)
+    if (former / "recipe.toml").is_file():
+        labels, before = (_labels(each) for each in (folder, former))
+        into = "recipe.toml" if labels == before else "recipe.toml.former"
+        shutil.copy2(former / "recipe.toml", folder / into)
+        lines.append(
+            "kept       recipe.toml, as its classes are the same"
+            if labels == before
+            else "recipe     is a new one, as the classes are others; that of before is recipe.toml.former"
+        )
+    return lines
+
+
+def _graph(folder: Path) -> bytes:
+    with contextlib.suppress(OSError):
+        return (folder / "model.onnx").read_bytes()
+    return b""
+
+
+def _labels(folder: Path) -> tuple[str, ...]:
+    path = folder / "model.toml"
+    with contextlib.suppress(ConfigError):
+        tables: ModelTables = read_table(path, read_toml(path, read_file(path)), ModelTables, "")
+        return tables.labels
+    return ()
 
 
 def _install(folder: Path, target: Path) -> None:

@@ -15,7 +15,9 @@ from ..models.golden import make_golden
 from ..models.graph import complete, tensor
 from ..models.heads import choose
 from ..models.heads.base import Found, Hints
+from ..models.manifest import command, sha256
 from ..models.source import Source, read, refuse_invalid
+from ..models.speed import median_ms
 from ..recipe import load_recipe
 from ..runners.openvino import OpenVinoRunner
 from . import importing_texts as texts
@@ -49,20 +51,22 @@ def make(wanted: Wanted, tell: Tell) -> list[str]:
         raise ModelRefused(f"{wanted.file}: {error}") from None
     refuse_invalid(model, wanted.file)
     tables = _tables(wanted, found)
-    _write(wanted, source, found, tables, model)
+    tables = _write(wanted, tables, model)
     engine = find(wanted.folder.name, wanted.folder.parent)
     load_recipe(engine.recipe, tables.labels)
     outputs = [str(tensor(output)) for output in model.graph.output]
     del model
     tell("compiling it with OpenVINO")
     try:
-        proof = _prove(wanted, engine, tell)
+        proof, doubts = _prove(wanted, engine, tell)
     except EngineMissing as error:
         text = str(error).replace(wanted.folder.name, wanted.name)
         raise ModelRefused(
             f"{wanted.file}: completed, but it does not run: {text}; export it again, or as FP32"
         ) from None
-    return [*texts.summary(source, found, tables, outputs), *proof]
+    card = texts.readme(wanted.name, source, found, tables, outputs, doubts)
+    (wanted.folder / "README.md").write_text(card, encoding="utf-8")
+    return [*texts.summary(source, found, tables, outputs), *proof, *(f"warning    {doubt}" for doubt in doubts)]
 
 
 def _recognise(file: Path, hints: Hints) -> tuple[Source, Found]:
@@ -109,26 +113,27 @@ def _tables(wanted: Wanted, found: Found) -> ModelTables:
         raise ModelRefused(f"{wanted.file}: {error}; see --classes and --good") from None
 
 
-def _write(wanted: Wanted, source: Source, found: Found, tables: ModelTables, model: Any) -> None:
+def _write(wanted: Wanted, tables: ModelTables, model: Any) -> ModelTables:
+    """All but what the proof tells; returns the tables with the graph's hash."""
     if model.ByteSize() > LARGEST:
         raise ModelRefused(f"{wanted.file}: is larger than 2 GB with its weights; export it in half precision")
     wanted.folder.mkdir(exist_ok=True)
-    (wanted.folder / "model.onnx").write_bytes(model.SerializeToString())
+    content = model.SerializeToString()
+    (wanted.folder / "model.onnx").write_bytes(content)
+    tables = dataclasses.replace(tables, sha256=sha256(content))
     (wanted.folder / "model.toml").write_text(texts.model_toml(tables), encoding="utf-8")
     (wanted.folder / "recipe.toml").write_text(texts.recipe_toml(tables), encoding="utf-8")
-    outputs = [str(tensor(output)) for output in model.graph.output]
-    card = texts.readme(wanted.name, source, found, tables, outputs)
-    (wanted.folder / "README.md").write_text(card, encoding="utf-8")
+    return tables
 
 
-def _prove(wanted: Wanted, engine: Engine, tell: Tell) -> list[str]:
-    """Golden answers in exact float32, proven there and as it would run; how long it takes."""
+def _prove(wanted: Wanted, engine: Engine, tell: Tell) -> tuple[list[str], list[str]]:
+    """Golden answers in exact float32, proven there and as it would run; lines to print, and what it does not prove."""
     exact = OpenVinoRunner(engine.model, engine.tables.task, precision="fp32")
     tell("proving it on golden pictures")
-    warning = make_golden(engine, exact, _pictures(wanted, exact.inputs[0].shape[:2], engine.tables.resize))
+    make_golden(engine, exact, _pictures(wanted, exact.inputs[0].shape[:2], engine.tables.resize))
     gate.prove(engine, exact)
     exact.close()
-    lines = [f"warning    {warning}"] if warning else []
+    lines = []
     tell("measuring it")
     usual = OpenVinoRunner(engine.model, engine.tables.task)
     try:
@@ -138,11 +143,11 @@ def _prove(wanted: Wanted, engine: Engine, tell: Tell) -> list[str]:
         agrees = "exact in FP32 only"
         lines.append(
             "warning    in the precision that OpenVINO chooses here its rows differ too much; run: "
-            f"edge-inspector build {wanted.name} --engines {wanted.folder.parent} --target openvino --precision fp32"
+            + command(wanted.folder.with_name(wanted.name), "openvino", "fp32")
         )
-    took = gate.median_ms(usual, times=TIMES)
+    took = median_ms(usual, times=TIMES)
     usual.close()
-    return [f"proven     {agrees}; {took:.1f} ms an inference", *lines]
+    return [f"proven     {agrees}; {took:.1f} ms an inference", *lines], gate.doubts(engine)
 
 
 def _pictures(wanted: Wanted, size: tuple[int, int], resize: str) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import textwrap
 from collections.abc import Sequence
 
@@ -54,6 +55,7 @@ def model_toml(tables: ModelTables) -> str:
         lines.append(f"nms_iou = {tables.nms_iou}")
     if tables.good:
         lines.append(f"good = {_list(tables.good)}")
+    lines.append(f"sha256 = {_text(tables.sha256)}  # of model.onnx")
     return "\n".join(lines) + "\n"
 
 
@@ -74,8 +76,10 @@ def recipe_toml(tables: ModelTables) -> str:
     )
 
 
-def readme(name: str, source: Source, found: Found, tables: ModelTables, outputs: Sequence[str]) -> str:
-    """The engine's card."""
+def readme(
+    name: str, source: Source, found: Found, tables: ModelTables, outputs: Sequence[str], doubts: Sequence[str]
+) -> str:
+    """The engine's card. doubts: what golden/ does not prove."""
     notes = "".join(f"- {note[0].upper()}{note[1:]}.\n" for note in source.notes)
     return (
         f"# {name}\n\n"
@@ -95,12 +99,13 @@ def readme(name: str, source: Source, found: Found, tables: ModelTables, outputs
         "- Compile it for the machine of the line: `edge-inspector build " + name + "`.\n"
         "- Say here on what it was trained and measured, and where its limits are.\n\n"
         "golden/ holds pictures and what this model finds in them in exact float32: every build has to find it again.\n"
+        + "".join(f"\nNot proven: {printable(doubt)}.\n" for doubt in doubts)
     )
 
 
 def next_steps(name: str, engines: str) -> list[str]:
     """The commands to type after it."""
-    where = "" if engines == "engines" else f" --engines {engines}"
+    where = "" if engines == "engines" else f" --engines {shlex.quote(engines)}"
     return [
         "next:",
         f"  edge-inspector replay PICTURES --engine {name}{where}    what it finds, as the line would judge it",

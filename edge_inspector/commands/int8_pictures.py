@@ -13,12 +13,13 @@ from ..errors import CameraMissing, ModelRefused
 from ..models.folder import ModelTables
 from ..preprocess import Letterbox
 from ..types import Pixels
-from .dataset import Sample, pictures, read_dataset
+from .dataset import GOOD, Sample, pictures, read_dataset
 from .looking import read_picture
 
 LEAST, FEWEST = 100, 10
 MOST_LEARNED, MOST_MEASURED = 200, 300
 TOLD = 3
+LABELS = ("annotations", "labels")  # folders in which VOC and YOLO have them
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,7 @@ def gather(folder: Path, tables: ModelTables, *, annotations: Path | None, few: 
     Of pictures with the same pixels one counts. A third is measured on, at most 300; of the rest at most 200 are
     learned from. Raises ModelRefused for pictures that cannot be read, and for too few.
     """
-    plain = [] if annotations else pictures(folder)
-    samples = [Sample(path, None) for path in plain] or read_dataset(folder, tables.labels, annotations=annotations)
+    samples = _samples(folder, tables, annotations)
     unique: dict[str, Sample] = {}
     broken = []
     for sample in samples:
@@ -74,6 +74,20 @@ def gather(folder: Path, tables: ModelTables, *, annotations: Path | None, few: 
     learned = order[len(measured) :][:MOST_LEARNED]
     digest = hashlib.sha256("".join(sorted(measured + learned)).encode()).hexdigest()
     return Split(tuple(unique[n] for n in learned), tuple(unique[n] for n in measured), duplicates, digest)
+
+
+def _samples(folder: Path, tables: ModelTables, annotations: Path | None) -> list[Sample]:
+    """Labelled, where labels are named or lie with the pictures; else all that is in the folder and those in it."""
+    if not folder.is_dir():
+        raise ModelRefused(f"{folder}: is no folder; expected pictures of the line in it, for --images")
+    plain = pictures(folder)
+    if annotations is None and plain:
+        return [Sample(path, None) for path in plain]
+    inner = {each.name for each in folder.iterdir() if each.is_dir() and pictures(each)}
+    beside = (folder / "annotations.json").is_file() or any((folder / each).is_dir() for each in LABELS)
+    if annotations is not None or beside or (inner and inner <= {GOOD, *tables.labels}):
+        return read_dataset(folder, tables.labels, annotations=annotations)
+    return [Sample(path, None) for each in sorted(folder.rglob("*")) if each.is_dir() for path in pictures(each)]
 
 
 def fitted(sample: Sample, tables: ModelTables, size: tuple[int, int]) -> Pixels:

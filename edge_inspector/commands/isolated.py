@@ -22,7 +22,7 @@ def isolated(work: Callable[[Tell], T], tell: Tell, *, memory: int, step_s: floa
     """What `work` returns. It gets a function to tell its steps with, which are passed on to `tell`.
 
     memory: how much the process may grow, in bytes. step_s: how long a step may take. Raises what it raised
-    (an InspectorError), or ModelRefused where it crashed, hung, failed otherwise or wanted more memory.
+    (an InspectorError, an OSError), or ModelRefused where it crashed, hung, failed otherwise or wanted more memory.
     """
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
@@ -71,6 +71,8 @@ def _child(work: Callable[[Tell], Any], unused: Connection, answers: Connection,
     except ModuleNotFoundError as error:
         what = f"{error.name} is not installed; run: pip install 'edge-inspector[models]'"
         answers.send(("error", MissingError(what)))
+    except OSError as error:
+        answers.send(("error", error))
     except Exception as error:  # a damaged file can make any library fail in any way
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         what = f"reading it fails: {type(error).__name__}: {first[:200]}; export it again"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -40,6 +40,15 @@ class Evidence:
         self._part, self._label, self._severity = table[:, 0].astype(int), table[:, 1].astype(int), table[:, 2]
         self._score = table[:, 3]
         self._slot = self._part * len(limits) + self._severity.astype(int)
+
+    def of_known_labels(self) -> tuple[list[int], Evidence]:
+        """The labels that occur, and the same evidence with their places in that list for numbers."""
+        known, here = np.unique(self._label, return_inverse=True)
+        other = object.__new__(Evidence)
+        other.defective, other._limits = self.defective, self._limits
+        other._part, other._label, other._severity = self._part, here.reshape(-1), self._severity
+        other._score, other._slot = self._score, self._slot
+        return known.tolist(), other
 
     def only(self, chosen: NDArray[np.bool_]) -> Evidence:
         """The same of some of the parts, whose numbers become others."""
@@ -108,13 +117,39 @@ def allowed_escapes(parts: int, rate: float) -> int:
     return math.floor(rate * parts + 1e-9)
 
 
-def choose(evidence: Evidence, allowed: int, *, classes: int, floor: float, patience: int = 3000) -> Choice | None:
+def choose(
+    evidence: Evidence,
+    allowed: int,
+    *,
+    classes: int,
+    floor: float,
+    patience: int = 15_000,
+    tell: Callable[[float], None] = lambda share: None,
+) -> Choice | None:
     """Thresholds with the fewest false rejects among those with at most `allowed` escapes; None where there are none.
 
-    Branch and bound. It starts with thresholds of 1, then takes the defective part that is dearest to catch and tries
-    each way to go on: let it escape, or lower the threshold of one class to its score. Lowering never takes a false
-    reject back, so a branch with as many as the best answer so far is cut. It looks at `patience` branches at most;
-    where that is not enough, the answer holds the bound all the same, but a better one may exist.
+    Classes of which nothing was found are left out of the search: theirs lies midway between floor and 1.
+
+    tell: is called with the share of `patience` that is used up.
+    """
+    labels, known = evidence.of_known_labels()
+    found = _choose(known, allowed, classes=len(labels), floor=floor, patience=patience, tell=tell)
+    if found is None:
+        return None
+    thresholds = dict(zip(labels, found.thresholds, strict=True))
+    unknown = between(floor, 1.0)
+    return replace(found, thresholds=tuple(thresholds.get(label, unknown) for label in range(classes)))
+
+
+def _choose(
+    evidence: Evidence, allowed: int, *, classes: int, floor: float, patience: int, tell: Callable[[float], None]
+) -> Choice | None:
+    """Branch and bound.
+
+    It starts with thresholds of 1, then takes the defective part that is dearest to catch and tries each way to go on:
+    let it escape, or lower the threshold of one class to its score. Lowering never takes a false reject back, so a
+    branch with as many as the best answer so far is cut. It tries `patience` ways at most; where that is not enough,
+    the answer holds the bound all the same, but a better one may exist.
     """
     lowest = (floor,) * classes
     if evidence.counts(lowest)[0] > allowed:
@@ -123,9 +158,10 @@ def choose(evidence: Evidence, allowed: int, *, classes: int, floor: float, pati
     fewest = evidence.counts(best)[1]
     dear = {int(part): _cost(evidence, int(part), classes) for part in np.flatnonzero(evidence.defective)}
     stack: list[tuple[Thresholds, frozenset[int]]] = [((1.0,) * classes, frozenset())]
-    seen = set(stack)
-    while stack and patience and fewest:
-        patience -= 1
+    seen, used = set(stack), 0
+    while stack and used < patience and fewest:
+        used += 1
+        tell(used / patience)
         here, let_go = stack.pop()
         escaped = [int(part) for part in np.flatnonzero(evidence.escaped(here))]
         cost = evidence.counts(here)[1]
@@ -140,6 +176,7 @@ def choose(evidence: Evidence, allowed: int, *, classes: int, floor: float, pati
             continue
         dearest = to_catch[0]
         ways = [_lowered(here, label, score) for label, score in evidence.next_scores(dearest, here)]
+        used += len(ways)
         ways.sort(key=lambda way: evidence.counts(way)[1], reverse=True)  # the cheapest is taken from the stack first
         nodes = [(way, let_go) for way in ways] + ([(here, let_go | {dearest})] if left else [])
         stack += [node for node in nodes if node not in seen]
@@ -149,17 +186,25 @@ def choose(evidence: Evidence, allowed: int, *, classes: int, floor: float, pati
 
 
 def cross_validate(
-    evidence: Evidence, fold: NDArray[np.int_], *, rate: float, classes: int, floor: float
+    evidence: Evidence,
+    fold: NDArray[np.int_],
+    *,
+    rate: float,
+    classes: int,
+    floor: float,
+    tell: Callable[[float], None] = lambda share: None,
 ) -> tuple[int, int]:
     """Escapes and false rejects where the parts of each fold are judged by thresholds chosen on all the others.
 
-    Where on those the rate cannot be held, with the fewest escapes that can be.
+    Where on those the rate cannot be held, with the fewest escapes that can be. tell: the share that is done.
     """
     escapes = rejects = 0
-    for each in np.unique(fold):
+    folds = np.unique(fold)
+    for n, each in enumerate(folds):
+        tell(n / len(folds))
         others, judged = evidence.only(fold != each), evidence.only(fold == each)
         allowed = max(allowed_escapes(int(others.defective.sum()), rate), others.counts((floor,) * classes)[0])
-        choice = choose(others, allowed, classes=classes, floor=floor, patience=500)
+        choice = choose(others, allowed, classes=classes, floor=floor, patience=2500)
         assert choice is not None
         escaped, rejected = judged.counts(choice.thresholds)
         escapes, rejects = escapes + escaped, rejects + rejected
@@ -178,13 +223,21 @@ def _common(evidence: Evidence, allowed: int, classes: int, floor: float) -> Thr
 
 
 def _raised(evidence: Evidence, thresholds: Thresholds, allowed: int) -> Thresholds:
-    """One class after the other as high as the bound on escapes lets it be, the one that saves most first."""
-    for _ in thresholds:
-        ways = [_raised_one(evidence, thresholds, allowed, label) for label in range(len(thresholds))]
-        best = min(ways, key=lambda way: (evidence.counts(way)[1], -sum(way)))
-        if best == thresholds:
+    """One class after the other as high as the bound on escapes lets it be, the one that saves most first.
+
+    None can be raised a second time. Once none saves a false reject, their order does not matter.
+    """
+    waiting, fewest = list(range(len(thresholds))), evidence.counts(thresholds)[1]
+    while waiting and fewest:
+        ways = [_raised_one(evidence, thresholds, allowed, label) for label in waiting]
+        rejects = [evidence.counts(way)[1] for way in ways]
+        first = min(range(len(ways)), key=lambda n: (rejects[n], -sum(ways[n])))
+        if rejects[first] >= fewest:
             break
-        thresholds = best
+        thresholds, fewest = ways[first], rejects[first]
+        del waiting[first]
+    for label in waiting:
+        thresholds = _raised_one(evidence, thresholds, allowed, label)
     return thresholds
 
 

@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
     outbox: Outbox[Event] = Outbox()
     intake: Intake[Job] = Intake(("replay",), capacity=CAPACITY)
     inferrer = Inferrer(engine, runners.make(engine, backlog=True), station.engine, intake, outbox)
-    inferrer.warm_up()
+    inferrer.warm_up(backlog=True)
     grabber = Grabber(
         station, cameras.make(camera, base=Path()), intake, outbox, stood_still_since=lambda since_ns: False
     )

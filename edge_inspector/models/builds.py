@@ -35,13 +35,26 @@ def making(engine: Path) -> Iterator[Path]:
 
 def finish(engine: Path, folder: Path, build: Manifest) -> Build:
     """Make what was made the build that runs; returns it where it lies from now on."""
-    name = f"{build.built.replace('-', '').replace(':', '')}-{build.target}-{build.precision}"
     manifest.sync(folder / build.file)
     manifest.write(folder, build)
-    final = folder.with_name(name)
+    final = folder.with_name(manifest.named(build))
     os.rename(folder, final)
     manifest.install(engine, final)
     return Build(final, build)
+
+
+def shelve(folder: Path, build: Manifest) -> Path:
+    """Keep what was made for other machines, in place of its like; what runs here stays. Returns where it lies."""
+    manifest.sync(folder / build.file)
+    manifest.write(folder, build)
+    final = folder.with_name(manifest.named(build))
+    kind = final.name.partition("-")[2]
+    os.rename(folder, final)
+    manifest.sync(final.parent)
+    for other in final.parent.glob("2*"):
+        if other != final and other.name.partition("-")[2] == kind:
+            shutil.rmtree(other, ignore_errors=True)
+    return final
 
 
 def former(engine: Path) -> str:
@@ -54,8 +67,8 @@ def former(engine: Path) -> str:
 
 
 def _newest_sound(engine: Path) -> Build | None:
-    """Of the builds that are whole, the one made last: their names begin with the time."""
-    for folder in sorted((engine / "builds").glob("2*"), reverse=True):
+    """Of the builds for this machine that are whole, the one made last: their names begin with the time."""
+    for folder in sorted(filter(manifest.is_local, (engine / "builds").glob("2*")), reverse=True):
         with contextlib.suppress(EngineMissing):
             return manifest.load(folder)
     return None

@@ -32,10 +32,14 @@ class ModelTables:
     """The keys of model.toml. resize: `letterbox` keeps the aspect ratio, `stretch` does not.
 
     task: what its outputs are (contract.py). good: of a classifier's labels those that a good part has (what is
-    not surely good is not good), of a segmentation's the background.
+    not surely good is not good), of a segmentation's the background. sha256: of the model.onnx that was imported; "":
+    any is taken.
 
     nms_iou: of boxes of one class that overlap by more than this the best stays; 1 keeps all. input_size and script
-    make a scripted engine, which has no model.onnx: it answers step after step, and begins again.
+    make a scripted engine, which has no model.onnx: it answers step after step, and begins again; or, with by_mark,
+    the step that the mark of a picture of the simulated plant tells: the first for a good board, the second for a
+    defective one, the third for an empty belt; the next three are for the next picture. Its input_size must be that of
+    the pictures, [640, 640].
     """
 
     labels: tuple[str, ...]
@@ -45,6 +49,8 @@ class ModelTables:
     input_size: tuple[int, int] | None = None
     script: tuple[ScriptStep, ...] = ()
     good: tuple[str, ...] = ()
+    sha256: str = ""
+    by_mark: bool = False
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -58,6 +64,8 @@ class ModelTables:
             raise ValueError(f'resize: found "{self.resize}", expected "letterbox" or "stretch"')
         if bool(self.script) != (self.input_size is not None):
             raise ValueError("script: expected script and input_size together, for an engine without a model.onnx")
+        if self.by_mark and (not self.script or len(self.script) % 3 or self.input_size != (640, 640)):
+            raise ValueError("by_mark: expected a script in threes (good, defective, empty) and input_size [640, 640]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +113,29 @@ def find(name: str, engines: Path) -> Engine:
     path = folder / "model.toml"
     tables: ModelTables = read_table(path, read_toml(path, read_file(path)), ModelTables, "")
     build = None if tables.script else manifest.current(folder)
-    computes = build.file if build else folder / ("model.toml" if tables.script else "model.onnx")
-    try:
-        content = computes.read_bytes()
-    except OSError as error:
-        raise EngineMissing(f'engine "{name}": {computes}: {error.strerror}; expected the ONNX graph there') from None
-    if not content:
-        raise EngineMissing(f'engine "{name}": {computes}: is empty; expected the ONNX graph there')
-    if content.startswith(b"version https://git-lfs"):
-        raise EngineMissing(f'engine "{name}": {computes}: is a Git LFS pointer, not the graph; run: git lfs pull')
+    content = read_file(path) if tables.script else graph_of(folder, tables)
+    if build is not None:
+        content = build.file.read_bytes()
     return Engine(folder, tables, {"name": folder.name, "sha256": manifest.sha256(content)}, build)
+
+
+def graph_of(folder: Path, tables: ModelTables) -> bytes:
+    """The engine's model.onnx. Raises EngineMissing where it is none, or not the one that was imported."""
+    path, name = folder / "model.onnx", folder.name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EngineMissing(f'engine "{name}": {path}: {error.strerror}; expected the ONNX graph there') from None
+    if not content:
+        raise EngineMissing(f'engine "{name}": {path}: is empty; expected the ONNX graph there')
+    if content.startswith(b"version https://git-lfs"):
+        raise EngineMissing(f'engine "{name}": {path}: is a Git LFS pointer, not the graph; run: git lfs pull')
+    if tables.sha256 and manifest.sha256(content) != tables.sha256:
+        mend = (
+            "it came with edge-inspector: put it back from version control, or install edge-inspector again"
+            if folder.parent.resolve() == shipped().resolve()
+            else "put it back, or import it again with --replace: edge-inspector import FILE.onnx --replace --name "
+            f"{manifest.where(folder)}"
+        )
+        raise EngineMissing(f'engine "{name}": {path}: is not the file that was imported (model.toml); {mend}')
+    return content

@@ -18,42 +18,41 @@ from .folder import Engine
 
 MOST_ROWS = 200
 LEAST_SHARE = 0.05  # rows below this share of a picture's highest score are left out
-HARDLY = 0.2  # where scores differ by less than this share of the highest, they prove little
+HIGHEST = 1.001  # a softmax in half precision may end so far beyond 1
 
 
 class Golden(TypedDict, total=False):
-    """The JSON beside a picture. rows: x1, y1, x2, y2, score, class, from `floor` on; values: of other tasks."""
+    """The JSON beside a picture. rows: x1, y1, x2, y2, score, class, from `floor` on; values: of other tasks.
+
+    labels: what the classes' numbers mean.
+    """
 
     image: str
+    labels: list[str]
     floor: float
     rows: list[list[float]]
     values: list[float]
 
 
-def make_golden(engine: Engine, runner: Runner, pictures: Sequence[Pixels] = ()) -> str:
+def make_golden(engine: Engine, runner: Runner, pictures: Sequence[Pixels] = ()) -> None:
     """Write golden/ with what `runner`, which must compute in exact float32, gives for pictures of the input's size.
 
-    Without pictures, synthetic ones are drawn. Returns a warning, "" for none. Raises ModelRefused where the model
-    finds nothing in any: an engine that finds nothing could not be told from it.
+    Without pictures, synthetic ones are drawn. Raises ModelRefused where the model finds nothing in any: an engine that
+    finds nothing could not be told from it.
     """
-    folder = engine.folder / "golden"
+    folder, highest = engine.folder / "golden", 0.0
     folder.mkdir(exist_ok=True)
-    rows_in_all = []
     for n, pixels in enumerate(pictures or drawn(runner.inputs[0].shape[:2])):
-        wanted: Golden = {"image": f"{n}.png", **_keep(engine, infer(runner, pixels))}
-        rows_in_all.append(wanted)
+        wanted: Golden = {"image": f"{n}.png", "labels": list(engine.tables.labels)}
+        wanted.update(_keep(engine, infer(runner, pixels)))
+        highest = max(highest, highest_of(wanted))
         _write_picture(folder / f"{n}.png", pixels)
         (folder / f"{n}.json").write_bytes(to_json(wanted) + b"\n")
-    highest = max(map(highest_of, rows_in_all))
     if highest <= 0.0:
         raise ModelRefused(
             "the model finds nothing in the golden pictures, so it could not be told from one that is broken; "
             "give some in which it finds something: --golden FOLDER"
         )
-    telling = any(highest_of(each) - each.get("floor", 0.0) > HARDLY * highest for each in rows_in_all)
-    if telling:
-        return ""
-    return "its scores hardly differ in the golden pictures (is it trained?), so they prove little: use --golden FOLDER"
 
 
 def drawn(size: tuple[int, int], *, count: int = 4) -> Iterator[Pixels]:
@@ -80,23 +79,53 @@ def drawn(size: tuple[int, int], *, count: int = 4) -> Iterator[Pixels]:
 def _keep(engine: Engine, answer: Answer) -> Golden:
     if not all(np.isfinite(output).all() for output in answer):
         raise ModelRefused("gives values that are not finite numbers; export it again, or as FP32")
-    if engine.tables.task != "detect":
-        return {"values": [round(float(value), 6) for value in values_of(answer)]}
+    detects = engine.tables.task == "detect"
+    most = max(float((output[:, 4] if detects else output).max(initial=0.0)) for output in answer)
+    if most > HIGHEST:
+        raise ModelRefused(
+            f"gives scores up to {most:.4g}, more than 1: it is not what it was taken for; choose another --head"
+        )
+    if not detects:
+        return {"values": _short(values_of(answer))}
     rows = answer[0][np.argsort(-answer[0][:, 4], kind="stable")]
     rows = rows[rows[:, 4] > LEAST_SHARE * max(rows[0, 4], 0.0)][: MOST_ROWS + 1]
     floor = float(rows[-1, 4]) if len(rows) else 0.0
-    return {"floor": floor, "rows": [[round(float(value), 5) for value in row[:6]] for row in rows]}
+    return {"floor": floor, "rows": [_short(row[:6]) for row in rows]}
 
 
-def read(engine: Engine, runner: Runner) -> Iterator[tuple[Pixels, Golden]]:
-    """The pictures with what is wanted. Raises EngineMissing for a damaged folder."""
+def _short(values: NDArray[np.float32]) -> list[float]:
+    """In as many digits as a float32 has: a score may be 0.00001."""
+    return [float(f"{value:.7g}") for value in values]
+
+
+def answers(engine: Engine) -> Iterator[Golden]:
+    """What is wanted, picture by picture. Raises EngineMissing for a damaged folder, and for other labels."""
+    labels = engine.tables.labels
     for path in sorted((engine.folder / "golden").glob("*.json")):
         try:
             wanted = from_json(path.read_bytes(), Golden)
-            pixels = _read_picture(path.parent / wanted["image"])
+            was, _ = tuple(wanted["labels"]), wanted["image"]
+        except (OSError, Mismatch, KeyError) as error:
+            raise EngineMissing(f"{path}: is no golden answer: {error}; import the engine again") from None
+        if was != labels:
+            here, there = next((pair for pair in zip(labels, was, strict=False) if pair[0] != pair[1]), ("", ""))
+            what = f'"{here}" where "{there}" was' if here != there else f"{len(labels)} where {len(was)} were"
+            raise EngineMissing(
+                f"{engine.folder / 'model.toml'}: its labels are not those that the engine was imported with: {what}; "
+                "put them back, or import the engine again with --classes and --replace"
+            )
+        yield wanted
+
+
+def read(engine: Engine, runner: Runner) -> Iterator[tuple[Pixels, Golden]]:
+    """The pictures with what is wanted. Raises EngineMissing for a damaged folder, and for other labels."""
+    for wanted in answers(engine):
+        path = engine.folder / "golden" / wanted["image"]
+        try:
+            pixels = _read_picture(path)
             if pixels.shape != runner.inputs[0].shape:
-                raise ValueError(f"{wanted['image']} is {list(pixels.shape)}, the input {list(runner.inputs[0].shape)}")
-        except (OSError, Mismatch, KeyError, ValueError) as error:
+                raise ValueError(f"{path.name} is {list(pixels.shape)}, the input {list(runner.inputs[0].shape)}")
+        except (OSError, ValueError) as error:
             raise EngineMissing(f"{path}: is no golden answer: {error}; import the engine again") from None
         yield pixels, wanted
 
@@ -137,5 +166,4 @@ def _read_picture(path: Path) -> Pixels:
 def _write_picture(path: Path, pixels: Pixels) -> None:
     import cv2
 
-    if not cv2.imwrite(str(path), pixels):
-        raise OSError(f"{path}: cannot be written")
+    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..codec import Mismatch, from_json, to_json
 from ..errors import EngineMissing
-from .manifest import Machine, sha256
+from .manifest import Machine, sha256, where
 
 MODEL, REPORT = "int8.onnx", "int8.json"
 
@@ -66,12 +66,14 @@ def install(folder: Path, model: Path, report: Report) -> None:
 
 def installed(folder: Path) -> Report:
     """What is known of the engine's int8.onnx. Raises EngineMissing, with the command, where it is not of use."""
-    command = f"run: edge-inspector calibrate int8 {folder.name} --engines {folder.parent} --images FOLDER"
+    command = f"run: edge-inspector calibrate int8 {where(folder)} --images FOLDER"
     try:
         report = from_json((folder / REPORT).read_bytes(), Report)
         graph = (folder / MODEL).read_bytes()
+    except FileNotFoundError:
+        raise EngineMissing(f'engine "{folder.name}" is not calibrated for INT8; {command}') from None
     except (OSError, Mismatch) as error:
-        raise EngineMissing(f'engine "{folder.name}" is not calibrated for INT8: {error}; {command}') from None
+        raise EngineMissing(f"{folder / REPORT}: cannot be used: {error}; {command}") from None
     if sha256(graph) != report.int8_sha256:
         raise EngineMissing(f"{folder / MODEL}: is not the file that {REPORT} describes; {command}")
     if sha256((folder / "model.onnx").read_bytes()) != report.model_sha256:

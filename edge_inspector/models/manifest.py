@@ -10,6 +10,8 @@ import dataclasses
 import errno
 import hashlib
 import os
+import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from ..errors import EngineMissing
 
 TARGETS = ("openvino", "tensorrt", "tensorrt-rtx")
 PRECISIONS = ("fp32", "fp16", "int8")
+NAMED = re.compile(rf"[^-]+-({'|'.join(TARGETS)})-({'|'.join(PRECISIONS)})(?:-sm\d+)*")  # as `named` has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +95,22 @@ def current(engine: Path) -> Build | None:
         return None
     except OSError as error:  # no link, but a copy that followed it, say
         why = "expected a link to a build" if error.errno == errno.EINVAL else error.strerror
-        raise EngineMissing(f"{link}: {why}; run: {_command(engine)}") from None
+        raise EngineMissing(f"{link}: {why}; run: {_again(engine)}") from None
     if Path(name).name != name:
-        raise EngineMissing(f"{link}: points to {name}, not to a build beside it; run: {_command(engine)}")
+        raise EngineMissing(f"{link}: points to {name}, not to a build beside it; run: {_again(engine)}")
     return load(link.with_name(name))
 
 
 def load(folder: Path) -> Build:
     """One of an engine's builds. Raises EngineMissing, with the command to type, where it is not what was built."""
-    engine = folder.parent.parent
+    again = _again(folder.parent.parent, folder.name)
     try:
         manifest = from_json((folder / "manifest.json").read_bytes(), Manifest)
         content = (folder / manifest.file).read_bytes()
     except (OSError, Mismatch) as error:
-        raise EngineMissing(f"{folder}: is no usable build: {error}; run: {_command(engine)}") from None
+        raise EngineMissing(f"{folder}: is no usable build: {error}; run: {again}") from None
     if sha256(content) != manifest.file_sha256:
-        raise EngineMissing(f"{folder / manifest.file}: is not the file that was built; run: {_command(engine)}")
+        raise EngineMissing(f"{folder / manifest.file}: is not the file that was built; run: {again}")
     return Build(folder, manifest)
 
 
@@ -125,9 +128,9 @@ def refuse_other_machine(build: Build, machine: Machine, model: Path) -> None:
     if manifest.capabilities and here not in manifest.capabilities:
         changed.append(f"compute capability: built for {', '.join(manifest.capabilities)}, here {here or 'none'}")
     if changed:
-        command = _command(engine, f"--target {manifest.target} --precision {manifest.precision}")
         raise EngineMissing(
-            f'engine "{engine.name}" was not built for this machine: {"; ".join(changed)}; run: {command}'
+            f'engine "{engine.name}" was not built for this machine: {"; ".join(changed)}; '
+            f"run: {command(engine, manifest.target, manifest.precision)}"
         )
 
 
@@ -141,7 +144,10 @@ def write(folder: Path, manifest: Manifest) -> None:
 
 
 def install(engine: Path, folder: Path) -> None:
-    """Make a finished build in builds/ the one that runs, at once or not at all; all but it and its former go."""
+    """Make a finished build in builds/ the one that runs, at once or not at all.
+
+    All others go, but its former and those for other machines.
+    """
     kept = {"current", folder.name, load(folder).manifest.former}
     link = engine / "builds" / "current"
     fresh = link.with_name("current.new")
@@ -152,7 +158,7 @@ def install(engine: Path, folder: Path) -> None:
     os.replace(fresh, link)
     sync(link.parent)
     for other in link.parent.iterdir():
-        if other.name not in kept and other.is_dir() and not other.is_symlink():
+        if other.name not in kept and is_local(other) and other.is_dir() and not other.is_symlink():
             shutil.rmtree(other, ignore_errors=True)
 
 
@@ -170,5 +176,31 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _command(engine: Path, options: str = "") -> str:
-    return f"edge-inspector build {engine.name} --engines {engine.parent} {options}".rstrip()
+def named(build: Manifest) -> str:
+    """The name of a build's folder; at its end, what it was built for, if not for the machine that it was built on."""
+    elsewhere = "" if build.machine.device else "".join(f"-sm{each}" for each in build.capabilities)
+    return f"{build.built.replace('-', '').replace(':', '')}-{build.target}-{build.precision}{elsewhere}"
+
+
+def is_local(folder: Path) -> bool:
+    """Whether a build's folder has the name of one that was made for the machine that it was made on."""
+    return "-sm" not in folder.name
+
+
+def where(engine: Path) -> str:
+    """How to name an engine in a command that somebody may type."""
+    return shlex.join([engine.name, "--engines", str(engine.parent)])
+
+
+def command(engine: Path, target: str, precision: str) -> str:
+    """What to type to build an engine anew."""
+    return f"edge-inspector build {where(engine)} --target {target} --precision {precision}"
+
+
+def _again(engine: Path, name: str = "") -> str:
+    """The command that builds anew what a folder's name tells of, or that of the newest build that is there."""
+    for each in (name, *sorted((path.name for path in (engine / "builds").glob("2*")), reverse=True)):
+        found = NAMED.fullmatch(each)
+        if found:
+            return command(engine, *found.groups())
+    return command(engine, "auto", "fp16")

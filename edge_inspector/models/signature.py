@@ -28,6 +28,7 @@ def fix(model: Any, path: Path, size: tuple[int, int] | None, fallback: tuple[in
     inputs = [each for each in model.graph.input if each.name not in initial]
     named: dict[str, int] = {}
     opened, changed = False, False
+    _refuse_grey(inputs, path)
     for value in inputs:
         dims = value.type.tensor_type.shape.dim
         if len(dims) == 4 and _channels_at(tensor(value).shape) is not None:
@@ -47,7 +48,16 @@ def fix(model: Any, path: Path, size: tuple[int, int] | None, fallback: tuple[in
         del model.graph.value_info[:]
         for value in model.graph.output:
             value.type.tensor_type.ClearField("shape")
-    inferred = infer(model, path, data=True)
+    try:
+        inferred = infer(model, path, data=True)
+    except ModelRefused:
+        if not opened:
+            raise
+        height, width = wanted or fallback
+        raise ModelRefused(
+            f"{path}: the network does not take pictures of {height}x{width}; give another --size, such as "
+            f"{_round(height)}x{_round(width)}: most networks need multiples of 32"
+        ) from None
     model.graph.ClearField("value_info")
     model.graph.value_info.extend(inferred.graph.value_info)
     outputs = _resolve(model, [tensor(value) for value in inferred.graph.output], declared)
@@ -62,6 +72,21 @@ def fix(model: Any, path: Path, size: tuple[int, int] | None, fallback: tuple[in
         tails={output.name: tail(model.graph, output.name) for output in outputs},
         open_size=opened and wanted is None,
     )
+
+
+def _refuse_grey(inputs: list[Any], path: Path) -> None:
+    """Raise ModelRefused for a network that sees grey pictures only."""
+    pictures = [each for each in map(tensor, inputs) if len(each.shape) == 4]
+    grey = [each for each in pictures if 1 in (each.shape[1], each.shape[3])]
+    if grey and not any(_channels_at(each.shape) for each in pictures):
+        raise ModelRefused(
+            f"{path}: takes pictures of one channel ({grey[0]}), and the line gives three; put a layer in front that "
+            "makes one of three, such as their mean, and export it again"
+        )
+
+
+def _round(side: int) -> int:
+    return max(32, round(side / 32) * 32)
 
 
 def _fix_picture(

@@ -17,7 +17,7 @@ def make(engine: Engine, *, backlog: bool = False) -> Runner:
         from .scripted import ScriptedRunner
 
         assert tables.input_size is not None
-        return ScriptedRunner(tables.script, tables.input_size)
+        return ScriptedRunner(tables.script, tables.input_size, by_mark=tables.by_mark)
     if build is not None:
         refuse_other_machine(build, machine(build.manifest.target), engine.model)
     if build is not None and build.manifest.target != "openvino":

@@ -74,8 +74,7 @@ class Libcuda:
         except OSError as error:
             raise EngineMissing(
                 f"no NVIDIA driver on this machine: {NAME}: {error}; install it (Ubuntu: sudo ubuntu-drivers install; "
-                "a Jetson has it from JetPack) and reboot, or build for the CPU: edge-inspector build NAME "
-                "--target openvino"
+                "a Jetson has it from JetPack) and reboot, or build for the processor, with --target openvino"
             ) from None
         number = self.number("cuInit", ctypes.c_uint(0))
         if number:

@@ -207,13 +207,14 @@ def test_parallel_views(charucos: Path) -> None:
 
 
 @pytest.mark.parametrize("squares", ["7x5", "6x8"])
-def test_the_wrong_squares(views: Path, squares: str) -> None:
+def test_the_wrong_squares(views: Path, squares: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Inner corners instead of squares, or rows before columns: the board that is there is named."""
     if views.name == "chessboard" and squares == "6x8":
         pytest.skip("a chessboard is the same both ways")
     why = refused("--images", views, "--plane", views.parent / "flat.png", pattern=views.name, squares=squares)
     assert "--squares 8x6" in why
     assert ("counts squares" in why) == (squares == "7x5")
+    assert views.name != "chessboard" or "7x5 squares (not inner corners)" in capsys.readouterr().out
 
 
 def test_the_other_pattern(views: Path) -> None:

@@ -60,7 +60,8 @@ def test_from_real_boards_to_a_build(engines: Path, tmp_path: Path, capsys: pyte
         shutil.copy(path, pictures / f"{path.parent.name}-{path.name}")
     assert calibrate(engines, pictures, "--few", "--min-agreement", "0.9") == 0
     said = capsys.readouterr().out
-    assert all(word in said for word in ("fp32", "fp16", "int8", "agreement", "installed"))
+    assert all(word in said for word in ("fp32", "fp16", "int8", "agreement", "installed", "recommended on this"))
+    assert f"next: edge-inspector build boards --engines {engines} --precision " in said
     report = json.loads((engines / "boards" / "int8.json").read_text())
     assert [row["precision"] for row in report["table"]] == ["fp32", "fp16", "int8"]
     assert report["agreement"] >= 0.9
@@ -93,6 +94,36 @@ def test_too_few_pictures(
     assert calibrate(engines, noise(tmp_path / "few", count), *more) == 1
     assert told in capsys.readouterr().err
     assert files(engines) == before
+
+
+def test_pictures_in_folders_need_no_labels(engines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sorted by shift or by camera, say: nobody asked for classes."""
+    (tmp_path / "sorted").mkdir()
+    for name in ("a", "b"):
+        noise(tmp_path / "sorted" / name, 5)
+    assert calibrate(engines, tmp_path / "sorted", "--few") == 1
+    assert "found 5 pictures, 5 more are copies" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_no_pictures_at_all(there: bool, engines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty folder, or none: that is said, and nothing of labelled data."""
+    if there:
+        (tmp_path / "empty").mkdir()
+    assert calibrate(engines, tmp_path / "empty", "--few") == 1
+    told = capsys.readouterr().err
+    assert "labelled" not in told
+    assert ("found 0 pictures" if there else "is no folder") in told
+
+
+def test_what_came_with_the_package_is_copied_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `build` does it; where nothing can be written, it says so."""
+    assert calibrate(tmp_path / "mine", noise(tmp_path / "few", 3)) == 1
+    assert "copied   " in capsys.readouterr().out
+    assert (tmp_path / "mine" / "boards" / "golden").is_dir()
+    (tmp_path / "file").write_text("")
+    assert calibrate(tmp_path / "file", tmp_path / "few") == 3
+    assert "cannot be written there: Not a directory; run it as who may" in capsys.readouterr().err
 
 
 def test_copies_do_not_count(engines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,10 +12,11 @@ import pytest
 from edge_inspector.cli import main
 from edge_inspector.commands.dataset import Box
 from edge_inspector.commands.labelled_parts import LabelledPart, folds_of, meet
+from edge_inspector.commands.part_pictures import draw_part
 from edge_inspector.commands.recipe_text import to_toml, with_thresholds
 from edge_inspector.judge import judge
 from edge_inspector.recipe import load_recipe
-from edge_inspector.types import Detections, Outcome
+from edge_inspector.types import Defect, Detections, Outcome, Reason, Severity, Verdict
 
 LABELS = ("dent", "scratch")
 RECIPE = """
@@ -146,6 +147,24 @@ def test_a_recipe_keeps_what_is_not_a_threshold(tmp_path: Path) -> None:
     assert after.rules[0].severity is before.rules[0].severity
     assert after.rules[1].floor == after.rules[1].threshold < 0.28 < before.rules[1].floor
     assert after.rules[0].floor == 0.3
+
+
+def test_the_worst_can_be_read_among_many(tmp_path: Path) -> None:
+    """Texts do not cover each other: that of the defect looks as it does where nothing else was found."""
+    picture = tmp_path / "part.png"
+    cv2.imwrite(str(picture), np.full((640, 640, 3), 90, np.uint8))
+    worst = Defect("dent", 0.9, (200.0, 200.0, 260.0, 260.0), Severity.CRITICAL)
+    weak = tuple(Defect("dent", 0.1, (190.0 + n, 190.0 + n, 250.0, 250.0), Severity.CRITICAL) for n in range(30))
+    drawn = []
+    for near_misses in ((), weak):
+        part = LabelledPart(picture, (), Detections.none())
+        verdict = Verdict(Outcome.REJECT, Reason.DEFECT, (worst,), near_misses)
+        draw_part(part, verdict, tmp_path / "drawn.png")
+        drawn.append(cv2.imread(str(tmp_path / "drawn.png")))
+    text = (slice(184, 198), slice(200, 270))
+    assert (drawn[0][text] == 255).any()
+    assert (drawn[0][text] == drawn[1][text]).all()
+    assert (drawn[0] != drawn[1]).any()
 
 
 def test_only_defective_parts_are_not_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -131,6 +132,102 @@ def test_an_engine_is_replaced_only_when_asked_and_only_by_a_proven_one(tmp_path
     assert run("import", other, "--name", "part", "--replace", cwd=tmp_path).returncode == 0
     assert find("part", tmp_path / "engines").identity != was
     assert os.listdir(tmp_path / "engines") == ["part"]
+
+
+def test_replacing_keeps_what_people_made(tmp_path: Path) -> None:
+    """The tuned recipe where the classes are the same, builds where the graph is; what cannot be kept is named."""
+    file, part = saved(tmp_path), tmp_path / "engines" / "part"
+    assert run("import", file, "--name", "part", cwd=tmp_path).returncode == 0
+    tuned = "[default]\nthreshold = 0.71\n"
+    (part / "recipe.toml").write_text(tuned)
+    (part / "camera.toml").write_text("a lens")
+    (part / "builds" / "old").mkdir(parents=True)
+    again = run("import", file, "--name", "part", "--replace", cwd=tmp_path)
+    assert "kept       recipe.toml" in again.stdout
+    assert "gone" not in again.stdout
+    assert ((part / "recipe.toml").read_text(), (part / "camera.toml").read_text()) == (tuned, "a lens")
+    assert (part / "builds" / "old").is_dir()
+    other = run(
+        "import", file, "--name", "part", "--replace", "--classes", "a,b,c", "--rgb", "--mean", "1", cwd=tmp_path
+    )
+    assert other.returncode == 0, other.stderr
+    assert "gone       builds, made from another graph" in other.stdout
+    assert "recipe.toml.former" in other.stdout
+    assert "0.71" not in (part / "recipe.toml").read_text()
+    assert (part / "recipe.toml.former").read_text() == tuned
+    assert not (part / "builds").exists()
+
+
+def test_a_full_disk_is_not_the_files_fault(tmp_path: Path) -> None:
+    """What cannot be written is said, with no advice to export again; nothing is left. (A limit of 8 kB a file.)"""
+    file = saved(tmp_path)
+    words = [*PROGRAM, "import", str(file), "--name", "part", "--engines", str(tmp_path / "engines")]
+    made = subprocess.run(
+        ["sh", "-c", 'ulimit -f 16; exec "$@"', "sh", *words], capture_output=True, text=True, timeout=110, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert made.returncode == 1
+    assert "File too large; see to it, then import again" in made.stderr
+    assert "export" not in made.stderr
+    assert not os.listdir(tmp_path / "engines")
+
+
+def grey() -> onnx.ModelProto:
+    """A network of one channel."""
+    model = zoo.yolov8()
+    (image,) = model.graph.input
+    image.type.tensor_type.shape.dim[1].dim_value = 1
+    (weight,) = [each for each in model.graph.initializer if list(each.dims)[1:2] == [3] and len(each.dims) == 4]
+    array = onnx.numpy_helper.to_array(weight)[:, :1]
+    weight.CopyFrom(onnx.numpy_helper.from_array(array.copy(), weight.name))
+    return model
+
+
+def rotated() -> onnx.ModelProto:
+    """As Ultralytics exports rotated boxes."""
+    model = zoo.yolov8()
+    onnx.helper.set_model_props(model, {"task": "obb", "names": "{0: 'a', 1: 'b'}"})
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "reason"),
+    [
+        (grey, [], "takes pictures of one channel (images: float32 [1, 1, 128, 160])"),
+        (rotated, [], "rotated boxes (task obb)"),
+        (lambda: zoo.yolov8(dynamic=True), ["--size", "333"], "does not take pictures of 333x333; give another --size"),
+        (zoo.yolov8, ["--classes", "a,b"], "; but 2 names for 3 classes"),
+    ],
+)
+def test_the_reason_is_the_users(
+    model: Callable[[], onnx.ModelProto], options: list[str], reason: str, tmp_path: Path
+) -> None:
+    """Not what a library says of it, and not another one."""
+    onnx.save(model(), tmp_path / "model.onnx")
+    made = run("import", tmp_path / "model.onnx", "--name", "part", *options, cwd=tmp_path)
+    assert made.returncode == 1
+    assert reason in made.stderr
+    assert "ShapeInferenceError" not in made.stderr
+
+
+def test_what_is_not_proven_is_said_and_written_down(tmp_path: Path) -> None:
+    """Classes that no golden picture shows; and commands that can be typed though a folder has a space."""
+    boards = Path(__file__).parents[2] / "engines" / "boards"
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "board.png").write_bytes((boards / "golden" / "board-000274.png").read_bytes())
+    made = run(
+        "import", boards / "model.onnx", "--name", "again", "--classes", "open,short,mousebite,spur,copper,pin-hole",
+        "--golden", tmp_path / "one", "--engines", tmp_path / "my engines", cwd=tmp_path,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert "warning    no golden picture surely shows " in made.stdout
+    shown = next(line for line in made.stdout.splitlines() if "surely shows" in line)
+    assert "copper" in shown
+    assert "open" not in shown.partition(": what")[0]
+    assert (
+        "Not proven: no golden picture surely shows " in (tmp_path / "my engines" / "again" / "README.md").read_text()
+    )
+    assert f"edge-inspector build again --engines '{tmp_path}/my engines'" in made.stdout
 
 
 def test_a_killed_import_leaves_nothing_that_the_next_does_not_remove(tmp_path: Path) -> None:

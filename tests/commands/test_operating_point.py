@@ -103,6 +103,37 @@ def test_a_part_on_which_nothing_is_found_cannot_be_caught() -> None:
     assert choose(evidence_of([([], True)], (1, 1, 1)), 0, classes=1, floor=FLOOR) is None
 
 
+def test_many_classes_do_not_take_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a thousand classes only those count that were found, and no class is tried again and again."""
+    random = np.random.default_rng(1)
+    labels, scores = random.integers(0, 1000, (60, 50)), random.random((60, 50)).round(3)
+    hits = [
+        [Hit(int(label), 2, float(score)) for label, score in zip(*each, strict=True)]
+        for each in zip(labels, scores, strict=True)
+    ]
+    evidence, tried, rejected = (
+        Evidence(hits, [n % 2 == 0 for n in range(60)], limits=(1, 1, 1)),
+        [0],
+        Evidence.rejected,
+    )
+
+    def counted(self: Evidence, thresholds: tuple[float, ...]) -> np.ndarray:
+        tried[0] += 1
+        assert tried[0] < 30_000
+        return rejected(self, thresholds)
+
+    monkeypatch.setattr(Evidence, "rejected", counted)
+    told: list[float] = []
+    found = choose(evidence, 1, classes=1000, floor=FLOOR, tell=told.append)
+    assert found is not None
+    assert found.escapes <= 1
+    assert len(found.thresholds) == 1000
+    assert told == sorted(told)
+    never_found = set(range(1000)) - set(labels.ravel().tolist())
+    assert never_found
+    assert {found.thresholds[label] for label in never_found} == {between(FLOOR, 1.0)}
+
+
 @pytest.mark.parametrize(
     ("events", "parts", "expected"),
     [(0, 300, 0.009936), (0, 10, 0.258866), (1, 10, 0.394163), (5, 10, 0.777559), (10, 10, 1.0), (0, 0, 1.0)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from edge_inspector.cli import main
 from edge_inspector.errors import EngineMissing, ModelRefused
 from edge_inspector.models import gate, golden
 from edge_inspector.models.folder import Engine, ScriptStep, find
-from edge_inspector.models.manifest import Build, Machine, Manifest
+from edge_inspector.models.manifest import Build, Machine, Manifest, sha256
 from edge_inspector.runners.openvino import OpenVinoRunner
 from edge_inspector.runners.scripted import ScriptedRunner
 
@@ -140,7 +141,7 @@ def test_a_small_change_is_let_through(engines: Path, tmp_path: Path) -> None:
 def test_an_engine_that_answers_nothing_is_refused() -> None:
     """All rows empty: the silent pass that this gate is for."""
     engine = find("boards", Path(__file__).parents[2] / "engines")
-    with pytest.raises(EngineMissing, match=r"has a highest score of 0\.000, expected 0\.758"):
+    with pytest.raises(EngineMissing, match=r"has a highest score of 0, expected 0\.1599"):
         gate.prove(engine, ScriptedRunner([ScriptStep()], (640, 640)))
 
 
@@ -150,12 +151,12 @@ def test_blindness_is_seen_even_where_golden_scores_hardly_differ(score: float, 
     engine = find("boards", Path(__file__).parents[2] / "engines")
     shutil.copytree(engine.folder / "golden", tmp_path / "golden")
     for path in (tmp_path / "golden").glob("*.json"):
-        golden_rows = {"image": f"{path.stem}.png", "floor": 0.299, "rows": [[1, 1, 9, 9, 0.3, 0]] * 3}
+        golden_rows = json.loads(path.read_text()) | {"floor": 0.299, "rows": [[1, 1, 9, 9, 0.3, 0]] * 3}
         path.write_text(json.dumps(golden_rows))
     engine = dataclasses.replace(engine, folder=tmp_path)
     same = ScriptStep(boxes=((1, 1, 9, 9, 0.3, 0),))
     assert gate.prove(engine, ScriptedRunner([same], (640, 640))) == 0.0
-    with pytest.raises(EngineMissing, match=r"has a highest score of 0\.[09]00, expected 0\.300"):
+    with pytest.raises(EngineMissing, match=r"has a highest score of (0|0\.9), expected 0\.3;"):
         gate.prove(engine, ScriptedRunner([ScriptStep(boxes=((1, 1, 9, 9, score, 0),))], (640, 640)))
 
 
@@ -163,6 +164,13 @@ def copy_of_boards(into: Path) -> Path:
     """The shipped engine, to be spoiled."""
     shutil.copytree(Path(__file__).parents[2] / "engines" / "boards", into / "boards")
     return into / "boards"
+
+
+def sign(folder: Path) -> None:
+    """Let model.toml say of the model.onnx that is there now that it is the one that was imported."""
+    text = (folder / "model.toml").read_text()
+    digest = sha256((folder / "model.onnx").read_bytes())
+    (folder / "model.toml").write_text(re.sub(r'sha256 = "\w*"', f'sha256 = "{digest}"', text))
 
 
 def spoil(what: str) -> Callable[[Path], None]:
@@ -208,6 +216,7 @@ def test_check_refuses_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     model = onnx.load(folder / "model.onnx")
     scale(model.graph, 3, 0.0)
     onnx.save(model, folder / "model.onnx")
+    sign(folder)
     line = tmp_path / "line.toml"
     line.write_text(
         '[line]\nname = "l"\n[[station]]\nname = "top"\nengine = "boards"\n[station.camera]\nkind = "boards"\n'
@@ -228,15 +237,123 @@ def empty() -> list[Any]:
     return [ScriptStep(boxes=((0, 0, 0, 0, 0.0, 0),))]
 
 
-@pytest.mark.parametrize(("best_ms", "refused"), [(14.9, False), (15.1, True)])
-def test_an_engine_that_became_slow_is_refused(best_ms: float, refused: bool, engines: Path, tmp_path: Path) -> None:
-    """Half as long again as when it was built: a lower power mode, say."""
-    engine = damaged(engines, tmp_path, lambda graph: None)
-    assert engine.build is not None
-    build = dataclasses.replace(engine.build, manifest=dataclasses.replace(engine.build.manifest, latency_ms=10.0))
-    engine = dataclasses.replace(engine, build=build)
-    if refused:
-        with pytest.raises(EngineMissing, match=r"takes 15\.1 ms here, and took 10\.0 ms"):
-            gate.refuse_slower(engine, best_ms)
-    else:
-        gate.refuse_slower(engine, best_ms)
+BOARDS = Path(__file__).parents[2] / "engines" / "boards"
+LABELS = ("open", "short", "mousebite", "spur", "copper", "pin-hole")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("label", LABELS)
+def test_blind_to_one_class(label: str, precision: str, tmp_path: Path) -> None:
+    """The shipped engine's golden pictures show every class, so that none of them can be lost unseen."""
+    engine = find("boards", BOARDS.parent)
+    assert gate.doubts(engine) == []
+    model = onnx.load(engine.model)
+    (bias,) = [each for each in model.graph.initializer if list(each.dims) == [len(LABELS)]]
+    values = numpy_helper.to_array(bias).copy()
+    values[LABELS.index(label)] = -30.0
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+    onnx.save(model, tmp_path / "model.onnx")
+    runner = OpenVinoRunner(tmp_path / "model.onnx", "detect", precision=precision)
+    gate.prove(built(engine, precision), OpenVinoRunner(engine.model, "detect", precision=precision))
+    with pytest.raises(EngineMissing, match="does not do what it was imported to do"):
+        gate.prove(built(engine, precision), runner)
+
+
+def built(engine: Engine, precision: str, latency_ms: float = 0.0) -> Engine:
+    """The engine as if it had been built so."""
+    manifest = Manifest(
+        engine=engine.folder.name, target="openvino", precision=precision, file="model.onnx", file_sha256="",
+        model_sha256="", machine=Machine("openvino", ""), built="", build_s=0.0, latency_ms=latency_ms,
+    )  # fmt: skip
+    return dataclasses.replace(engine, build=Build(engine.folder, manifest))
+
+
+def rewritten(into: Path, rows: list[list[float]]) -> Engine:
+    """The shipped engine with other golden rows, the same for every picture."""
+    shutil.copytree(BOARDS / "golden", into / "golden")
+    for path in (into / "golden").glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"floor": rows[-1][4], "rows": rows}))
+    return dataclasses.replace(find("boards", BOARDS.parent), folder=into)
+
+
+def row(n: int, score: float, label: int) -> list[float]:
+    """The n-th of boxes that do not meet."""
+    return [20.0 * n, 0.0, 20.0 * n + 15, 15.0, score, float(label)]
+
+
+def answers(rows: list[list[float]]) -> ScriptedRunner:
+    """A runner that finds these in every picture."""
+    return ScriptedRunner([ScriptStep(boxes=tuple((a, b, c, d, e, f) for a, b, c, d, e, f in rows))], (640, 640))
+
+
+def test_a_class_that_is_lost_is_not_lost_among_many_others(tmp_path: Path) -> None:
+    """One row in 30 is within what rounding may cost, but not where it was the only one of its kind."""
+    rows = [row(n, 0.9 - n / 100, 0) for n in range(29)] + [row(29, 0.5, 4), row(30, 0.05, 0)]
+    engine = rewritten(tmp_path, rows)
+    assert gate.prove(engine, answers(rows)) < 1e-6
+    assert gate.prove(engine, answers(rows[:20] + rows[21:])) < 1e-6
+    with pytest.raises(EngineMissing, match="finds nothing of class copper that its original finds"):
+        gate.prove(engine, answers([each for each in rows if each[5] != 4]))
+
+
+def test_classes_that_no_picture_shows_are_named(tmp_path: Path) -> None:
+    """By `import` and `build`: that they are blind to these would not be seen."""
+    engine = rewritten(tmp_path, [row(0, 0.9, 0), row(1, 0.6, 1), row(2, 0.06, 4), row(3, 0.05, 5)])
+    (doubt,) = gate.doubts(engine)
+    assert "surely shows mousebite, spur, copper, pin-hole: " in doubt
+    assert "--golden" in doubt
+
+
+def test_flat_scores_are_compared_all_the_same(tmp_path: Path) -> None:
+    """Where no row stands out from the floor, the best ones must be found: other boxes with the same scores are not."""
+    rows = [row(n, 0.99 - n / 1e4, 0) for n in range(30)]
+    engine = rewritten(tmp_path, rows)
+    (doubt,) = gate.doubts(engine)
+    assert "prove little" in doubt
+    padded = [*rows, *([[0.0] * 6] * 270)]
+    assert gate.prove(engine, answers(padded)) < 1e-6
+    with pytest.raises(EngineMissing, match="does not find class 0"):
+        gate.prove(engine, answers([[*(value + 100 for value in each[:4]), *each[4:]] for each in rows]))
+
+
+@pytest.mark.parametrize("score", [3e-5, 0.3])
+def test_golden_rows_keep_their_digits(score: float, engines: Path, tmp_path: Path) -> None:
+    """A model whose best score is 0.00003 can be proven in FP32 as any other."""
+    engine = dataclasses.replace(find("small", engines), folder=tmp_path)
+    boxes = tuple((10.0 * n, 0.0, 10.0 * n + 9, 9.0, score * (1 - n / 7), 1.0) for n in range(4))
+    runner = ScriptedRunner([ScriptStep(boxes=boxes)], (128, 160))
+    golden.make_golden(engine, runner)
+    assert gate.prove(built(engine, "fp32"), runner) < 1e-6
+    damaged_rows = tuple((*box[:4], box[4] * 1.05, box[5]) for box in boxes)
+    with pytest.raises(EngineMissing, match=f"has a highest score of {np.float32(score * 1.05):.4g}, expected"):
+        gate.prove(built(engine, "fp32"), ScriptedRunner([ScriptStep(boxes=damaged_rows)], (128, 160)))
+
+
+def test_scores_above_one_are_no_scores(engines: Path, tmp_path: Path) -> None:
+    """What was taken for a score is something else: the head is not the one that it was taken for."""
+    engine = dataclasses.replace(find("small", engines), folder=tmp_path)
+    runner = ScriptedRunner([ScriptStep(boxes=((0, 0, 9, 9, 3.0, 0),))], (128, 160))
+    with pytest.raises(ModelRefused, match=r"scores up to 3, more than 1.*--head"):
+        golden.make_golden(engine, runner)
+
+
+def test_swapped_names_are_noticed(tmp_path: Path) -> None:
+    """A spur that is called copper would be judged by another rule."""
+    folder = copy_of_boards(tmp_path)
+    text = (folder / "model.toml").read_text()
+    swapped = text.replace("spur", "?").replace("copper", "spur").replace("?", "copper")
+    (folder / "model.toml").write_text(swapped)
+    with pytest.raises(EngineMissing, match=r'labels are not those .*: "copper" where "spur" was; put them back'):
+        prove(find("boards", tmp_path))
+
+
+def test_another_graph_is_not_the_imported_one(tmp_path: Path) -> None:
+    """A build would take the same damaged file: the message says what helps."""
+    folder = copy_of_boards(tmp_path / "my engines")
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+    for command in (["build", "boards", "--target", "openvino"], ["calibrate", "int8", "boards", "--images", "."]):
+        assert main([*command, "--engines", str(folder.parent)]) == 3
+    with pytest.raises(EngineMissing, match=r"not the file that was imported.*--replace --name boards --engines '"):
+        find("boards", folder.parent)

@@ -14,7 +14,17 @@ from edge_inspector.models.heads.base import Hints
 from edge_inspector.models.source import read
 
 from .zoo import SIZE
-from .zoo_more import MORE, NAMES, check, completed, logits, rt_detr, signature_of
+from .zoo_more import (
+    MORE,
+    NAMES,
+    check,
+    completed,
+    logits,
+    rt_detr,
+    rt_detr_joined,
+    rt_detr_sorted,
+    signature_of,
+)
 
 LAYOUTS = [name for name, layout in MORE.items() if "detr" in layout.head]
 
@@ -47,6 +57,16 @@ def test_labels_alone_do_not_say_how_many_classes(tmp_path: Path) -> None:
     assert (named.need, named.classes) == ("", len(NAMES))
 
 
+def test_a_score_and_a_class_are_not_taken_for_two_classes(tmp_path: Path) -> None:
+    """Both forms of RT-DETR by Ultralytics may have six columns: what sorts them tells, and the number of names."""
+    by_rows, by_classes = rt_detr_sorted(classes=2, said=False), rt_detr_joined(classes=2, said=False)
+    assert choose(signature_of(by_rows, tmp_path), Hints()).need == "--classes"
+    for labels in (NAMES[:2], NAMES):
+        assert choose(signature_of(by_rows, tmp_path), Hints(labels=labels)).head == "rt-detr-sorted"
+    for labels in ((), NAMES[:2]):
+        assert choose(signature_of(by_classes, tmp_path), Hints(labels=labels)).head == "rt-detr-joined"
+
+
 def test_sigmoid_or_softmax_is_asked_where_the_file_does_not_tell(tmp_path: Path) -> None:
     """Full attention and an unusual number of queries: DETR or a conditional one. Both are listed."""
     signature = signature_of(logits("pred_boxes", "pred_logits", deformable=False, stride=16)(), tmp_path)
@@ -67,7 +87,7 @@ def test_the_spare_column_goes_where_the_names_do_not_cover_it(tmp_path: Path) -
     signature = signature_of(logits("dets", "labels", columns=6)(), tmp_path)
     assert choose(signature, Hints(labels=NAMES)).classes == 5
     assert choose(signature, Hints(labels=(*NAMES, "rust"))).classes == 6
-    with pytest.raises(ModelRefused, match="no head is surely recognised"):
+    with pytest.raises(ModelRefused, match=r"no head is surely recognised(.|\n)*; but 3 names for 6 classes"):
         choose(signature, Hints(labels=NAMES[:3]))
 
 

@@ -184,6 +184,31 @@ def rt_detr_joined(
     return close(net, size, outputs, metadata=metadata)
 
 
+def rt_detr_sorted(
+    size: tuple[int, int] = SIZE, dynamic: bool = False, *, classes: int = 5, said: bool = True
+) -> onnx.ModelProto:
+    """RTDETRDecoder.postprocess with export=True: the best of queries times classes, as box, score and class."""
+    net = Heads(18)
+    ((height, width),) = levels(size)
+    maps = [net.sampled(net.backbone()[0], (height, width))]
+    flat = net.op("Reshape", net.op("Sigmoid", net.joined(maps, classes)), net.constant([1, -1]))
+    scores, index = net.ops("TopK", flat, net.constant([300]), count=2, axis=1)
+    query = net.op("Div", index, net.constant([classes]))
+    label = net.op("Cast", net.op("Sub", index, net.op("Mul", query, net.constant([classes]))), to=FLOAT)
+    taken = net.op("Expand", net.op("Unsqueeze", query, net.constant([2])), net.constant([1, 300, 4]))
+    boxes = net.op("GatherElements", net.centred(maps), taken, axis=1)
+    columns = [net.op("Unsqueeze", each, net.constant([2])) for each in (scores, label)]
+    metadata = {"head": "RTDETRDecoder", "names": str({n: NAMES[n] for n in range(classes)})} if said else {}
+    outputs = {"output0": (net.op("Concat", boxes, *columns, axis=2), [1, 300, 6], FLOAT)}
+    return close(net, size, outputs, metadata=metadata)
+
+
+def sorted_answer(outputs: Outputs, size: tuple[int, int]) -> tuple[Array, ...]:
+    """Boxes of 0..1, scores and classes, the best first."""
+    rows = outputs["output0"][0].astype(np.float64)
+    return (np.concatenate([corners(rows[:, :4]) * pixels_of(size), rows[:, 4:]], axis=1).astype(np.float32),)
+
+
 def joined_answer(outputs: Outputs, size: tuple[int, int]) -> tuple[Array, ...]:
     """Boxes of 0..1 and probabilities."""
     rows = next(iter(outputs.values()))[0].astype(np.float64)
@@ -588,6 +613,13 @@ MORE: dict[str, Layout] = {
     "rt-detr ultralytics, two classes": Layout(
         head="rt-detr-joined", make=lambda **k: rt_detr_joined(classes=2, said=False, **k), answer=joined_answer,
         pixelwise=STRETCHED,
+    ),
+    "rt-detr ultralytics, sorted": Layout(
+        head="rt-detr-sorted", make=rt_detr_sorted, answer=sorted_answer, pixelwise=STRETCHED
+    ),
+    "rt-detr ultralytics, sorted, two classes": Layout(
+        head="rt-detr-sorted", make=lambda **k: rt_detr_sorted(classes=2, said=False, **k), answer=sorted_answer,
+        pixelwise=STRETCHED, hints=Hints(labels=NAMES[:2]),
     ),
     "rt-detr raw": Layout(
         head="rt-detr-logits", make=logits(*RAW, image="pixel_values"), answer=logits_answer(*RAW), pixelwise=STRETCHED

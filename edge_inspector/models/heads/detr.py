@@ -77,37 +77,57 @@ def _complete_decoded(builder: Builder, found: Found) -> None:
 
 
 def _joined(signature: Signature, hints: Hints) -> list[Found]:
-    """One output, [1, 300, 4 + C]: cx, cy, w, h of 0..1 and probabilities, as Ultralytics exports RT-DETR."""
+    """One output of cx, cy, w, h of 0..1 and more, as Ultralytics exports RT-DETR: [1, 300, 4 + C] with a probability
+    for each class; since its version 8.4 [1, 300, 6], sorted in the graph, with a score and a class.
+    """
     if len(signature.outputs) != 1 or not signature.images:
         return []
     (output,) = signature.outputs
     rows, columns = inner(output) if len(output.shape) == 3 else (None, None)
     if rows is None or columns is None or not is_float(output) or rows > QUERIES or columns < 5:
         return []
-    said = "rt-detr" in signature.metadata.get("description", "").lower().replace("rtdetr", "rt-detr")
+    notes = signature.metadata
+    said = "rtdetr" in (notes.get("description", "") + notes.get("head", "")).lower().replace("-", "")
     if not said and "GridSample" not in signature.operators:
         return []
-    found = Found(
-        head="rt-detr-joined",
-        why=f"{output}: {rows} queries of 4 + {columns - 4} numbers"
-        + (", and the file says RT-DETR" if said else ", sampled from a grid as deformable transformers do")
-        + "; RGB, 0 to 1, stretched",
-        sure=surely(0.97 if said else 0.85, signature, hints, columns - 4),
-        task="detect",
-        classes=columns - 4,
-        complete=_complete_joined,
-        image=signature.images[0],
-        pixelwise=UNIT,
-        outputs={"rows": output},
-        labels=names_of(signature),
-        nms_iou=1.0,
-    )
-    return [found]
+    labels = hints.labels or names_of(signature)
+    gathers = "GatherElements" in tail_of(signature, output)
+    by_what = "the file says RT-DETR" if said else "sampled from a grid as deformable transformers do"
+    readings = [("rt-detr-joined", columns - 4, f"{columns - 4} class scores", not (gathers and columns == 6))]
+    if columns == 6:
+        fits = gathers or (len(labels) != 2 and bool(labels))
+        readings.insert(0, ("rt-detr-sorted", len(labels), "score and class, sorted in the graph", fits))
+    found = []
+    for head, classes, what, fits in readings:
+        found.append(
+            Found(
+                head=head,
+                why=f"{output}: {rows} queries, each cx, cy, w, h and {what}; {by_what}; RGB, 0 to 1, stretched",
+                sure=surely(0.97 if said else 0.85, signature, hints, classes) if fits else 0.1,
+                task="detect",
+                classes=classes,
+                complete=_complete_joined,
+                image=signature.images[0],
+                pixelwise=UNIT,
+                outputs={"rows": output},
+                labels=names_of(signature),
+                nms_iou=1.0,
+                need="" if classes else "--classes",
+            )
+        )
+    return found
 
 
 def _complete_joined(builder: Builder, found: Found) -> None:
-    boxes, scores = builder.split(found.outputs["rows"].name, [4, found.classes], axis=2)
-    builder.rows(corners(builder, boxes, scale=True), scores)
+    rows = found.outputs["rows"].name
+    if found.head == "rt-detr-joined":
+        boxes, scores = builder.split(rows, [4, found.classes], axis=2)
+        builder.rows(corners(builder, boxes, scale=True), scores)
+        return
+    boxes, *others = builder.split(rows, [4, 1, 1], axis=2)
+    flat = builder.constant([1, builder.shape(rows)[1]])
+    scores, classes = (builder.add("Reshape", each, flat) for each in others)
+    builder.rows(corners(builder, boxes, scale=True), scores, classes=classes)
 
 
 def _logits(signature: Signature, hints: Hints) -> list[Found]:
