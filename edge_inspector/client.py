@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from .errors import InspectorError
+from .handshake import Handshake
+from .keys import ClientKeys, secure_client
 from .wire import decode, encode
 
 if TYPE_CHECKING:
@@ -20,24 +23,31 @@ PATIENCE_S = 1.0  # for a replay; then what is missing counts as lost
 class Subscriber:
     """Reads the `verdicts` endpoint. prefix: which topics, such as `ei1/line1/`; end it with a slash."""
 
-    def __init__(self, address: str, prefix: str = "ei1/") -> None:
+    def __init__(self, address: str, prefix: str = "ei1/", *, keys: ClientKeys | None = None) -> None:
         import zmq
 
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.SUB)
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
         self._socket.set(zmq.RCVHWM, 100_000)
         self._socket.set(zmq.LINGER, 0)
         self._socket.subscribe(prefix)
-        self._socket.connect(address)
+        self._handshake = _connect(self._socket, address, keys)
+
+    @property
+    def refusal(self) -> str:
+        """Why the daemon does not let us in, as far as we can see; "" where it does, or where nobody is there."""
+        return self._handshake.refusal
 
     def receive(self, timeout_s: float) -> Message | None:
         """The next message, or None where none came in time."""
         if not self._socket.poll(round(timeout_s * 1000)):
+            self._handshake.look()
             return None
         return decode(self._socket.recv_multipart()[-1])
 
     def close(self) -> None:
         """Disconnect."""
+        self._handshake.close()
         self._socket.close()
         self._context.term()
 
@@ -51,13 +61,18 @@ class Subscriber:
 class GatewayClient:
     """Speaks with the `gateway` endpoint. One thread, and nothing is answered by itself: `receive`, then `ack`."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, keys: ClientKeys | None = None) -> None:
         import zmq
 
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         self._socket.set(zmq.LINGER, 200)
-        self._socket.connect(address)
+        self._handshake = _connect(self._socket, address, keys)
+
+    @property
+    def refusal(self) -> str:
+        """Why the daemon does not let us in, as far as we can see; "" where it does, or where nobody is there."""
+        return self._handshake.refusal
 
     def send(self, **message: object) -> None:
         """Send one message, such as `send(type="hello", gateway="g1", epoch=None, last_seq=0)`."""
@@ -65,7 +80,10 @@ class GatewayClient:
 
     def receive(self, timeout_s: float) -> Message | None:
         """The next message, or None where none came in time."""
-        return decode(self._socket.recv()) if self._socket.poll(round(timeout_s * 1000)) else None
+        if not self._socket.poll(round(timeout_s * 1000)):
+            self._handshake.look()
+            return None
+        return decode(self._socket.recv())
 
     def ack(self, verdict: Message) -> None:
         """Say that the verdict has arrived where it should."""
@@ -74,6 +92,7 @@ class GatewayClient:
 
     def close(self) -> None:
         """Disconnect, after what was sent has left."""
+        self._handshake.close()
         self._socket.close()
         self._context.term()
 
@@ -82,6 +101,19 @@ class GatewayClient:
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _connect(socket: zmq.Socket[bytes], address: str, keys: ClientKeys | None) -> Handshake:
+    """Raises MissingError or ConfigError for keys that cannot be used."""
+    if keys is not None:
+        try:
+            secure_client(socket, keys.secret, keys.server)
+        except InspectorError:
+            socket.close()
+            raise
+    handshake = Handshake(socket, has_key=keys is not None)
+    socket.connect(address)
+    return handshake
 
 
 @dataclass(slots=True)

@@ -45,11 +45,11 @@ class OpenCVConfig(CameraConfig):
     read_timeout_ms: int = 1500
 
     def __post_init__(self) -> None:
-        _at_least("open_timeout_ms", self.open_timeout_ms, 100)
-        _at_least("read_timeout_ms", self.read_timeout_ms, 10)
+        at_least("open_timeout_ms", self.open_timeout_ms, 100)
+        at_least("read_timeout_ms", self.read_timeout_ms, 10)
         for key in ("width", "height", "fps"):
             if getattr(self, key) is not None:
-                _at_least(key, getattr(self, key), 1)
+                at_least(key, getattr(self, key), 1)
         if self.fourcc is not None and len(self.fourcc) != 4:
             raise ValueError(f'fourcc: found "{self.fourcc}", expected four characters such as "MJPG"')
 
@@ -66,7 +66,7 @@ class ReplayConfig(CameraConfig):
     loop: bool = False
 
     def __post_init__(self) -> None:
-        _at_least("rate", self.rate, 0.0)
+        at_least("rate", self.rate, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +79,40 @@ class BoardsConfig(CameraConfig):
     defect_rate: float = 0.2
 
     def __post_init__(self) -> None:
-        _at_least("rate", self.rate, 0.0)
-        _at_least("seed", self.seed, 0)
-        _at_least("count", self.count, 0)
-        _within("defect_rate", self.defect_rate, 0.0, 1.0)
+        at_least("rate", self.rate, 0.0)
+        at_least("seed", self.seed, 0)
+        at_least("count", self.count, 0)
+        within("defect_rate", self.defect_rate, 0.0, 1.0)
 
 
-CAMERAS: dict[str, type[CameraConfig]] = {"opencv": OpenCVConfig, "replay": ReplayConfig, "boards": BoardsConfig}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantConfig(CameraConfig):
+    """The camera of a simulated plant (`edge-inspector plant`). address: the plant's socket, as its lens.address says.
+
+    strobe: a picture of every part, when it is exactly under the lens; without, one of whatever is there whenever a
+    gateway's trigger asks for it. seed, defect_rate: as in the plant's file. marked: a grey square in the upper left
+    corner tells the truth (48 good, 112 defective, 176 empty belt), for a scripted engine with by_mark.
+    """
+
+    address: str
+    strobe: bool = False
+    seed: int = 1
+    defect_rate: float = 0.2
+    marked: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.address:
+            raise ValueError('address: found "", expected the path of the plant\'s socket')
+        at_least("seed", self.seed, 0)
+        within("defect_rate", self.defect_rate, 0.0, 1.0)
+
+
+CAMERAS: dict[str, type[CameraConfig]] = {
+    "opencv": OpenCVConfig,
+    "replay": ReplayConfig,
+    "boards": BoardsConfig,
+    "plant": PlantConfig,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,15 +138,17 @@ class StationConfig:
     frozen_after: int | None = None
 
     def __post_init__(self) -> None:
-        _name("name", self.name)
+        checked_name("name", self.name)
         if self.trigger not in TRIGGERS:
             raise ValueError(f'trigger: found "{self.trigger}", expected {_either(TRIGGERS)}')
-        _within("deadline_ms", self.deadline_ms, 1.0, 3_600_000.0)
-        _at_least("transfer_ms", self.transfer_ms, 0.0)
+        if isinstance(self.camera, PlantConfig) and self.camera.strobe == (self.trigger == "gateway"):
+            raise ValueError(f'trigger: found "{self.trigger}", expected "gateway" without camera.strobe, else another')
+        within("deadline_ms", self.deadline_ms, 1.0, 3_600_000.0)
+        at_least("transfer_ms", self.transfer_ms, 0.0)
         if self.max_age_ms is not None:
-            _at_least("max_age_ms", self.max_age_ms, 1.0)
+            at_least("max_age_ms", self.max_age_ms, 1.0)
         if self.frozen_after is not None and self.frozen_after != 0:
-            _at_least("frozen_after", self.frozen_after, 2)
+            at_least("frozen_after", self.frozen_after, 2)
 
     @property
     def deadline_ns(self) -> int:
@@ -143,17 +172,21 @@ class StationConfig:
 class PublishConfig:
     """Where the daemon binds. Not given: under /run/edge-inspector/<line>/, where the systemd unit makes the folder.
 
-    history: verdicts kept per station for a replay. insecure: allow tcp:// on other addresses than the loopback
-    without encryption and without asking who is there.
+    history: verdicts kept per station for a replay. keys: a folder of keys, relative to this file; with it both
+    endpoints are encrypted, and only who is on its list enters. insecure: allow tcp:// on other addresses than the
+    loopback without encryption and without asking who is there.
     """
 
     verdicts: str = ""
     gateway: str = ""
     history: int = 4096
+    keys: str = ""
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        _within("history", self.history, 1, 65_536)
+        within("history", self.history, 1, 65_536)
+        if self.keys and self.insecure:
+            raise ValueError("insecure: found true beside keys, expected one of the two")
         for key in ("verdicts", "gateway"):
             address = getattr(self, key)
             if address and not re.match(r"(ipc://.|tcp://.+:(\d+|\*)$)", address):
@@ -163,10 +196,11 @@ class PublishConfig:
                 raise ValueError(f'{key}: found "{address}", expected a port from 1 to 65535')
             if address.startswith("tcp://localhost:"):  # ZeroMQ binds numbers, not names
                 raise ValueError(f'{key}: found "{address}", expected "{address.replace("localhost", "127.0.0.1")}"')
-            if address.startswith("tcp://") and not self.insecure and not _is_loopback(address):
+            if address.startswith("tcp://") and not (self.keys or self.insecure or _is_loopback(address)):
                 raise ValueError(
-                    f'{key}: found "{address}", expected a loopback or ipc:// address, or insecure = true beside it '
-                    "(anyone who reaches that port could then send triggers and read verdicts)"
+                    f'{key}: found "{address}", expected a loopback or ipc:// address, or keys = "keys" beside it '
+                    "(run: edge-inspector keys new server), or insecure = true (anyone who reaches that port could "
+                    "then send triggers and read verdicts)"
                 )
 
 
@@ -183,9 +217,9 @@ class LineTable:
     keep_warm_ms: float = 0.0
 
     def __post_init__(self) -> None:
-        _name("name", self.name)
+        checked_name("name", self.name)
         if self.keep_warm_ms != 0.0:
-            _at_least("keep_warm_ms", self.keep_warm_ms, 1.0)
+            at_least("keep_warm_ms", self.keep_warm_ms, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,11 +241,16 @@ class LineConfig:
         base = f"ipc:///run/edge-inspector/{self.line.name}"
         return self.publish.verdicts or f"{base}/verdicts", self.publish.gateway or f"{base}/gateway"
 
+    @property
+    def key_folder(self) -> Path | None:
+        """Where the keys lie; None where none are used."""
+        return self.resolve(self.publish.keys) if self.publish.keys else None
+
 
 def load(path: Path) -> LineConfig:
     """Read and check a line's TOML file. Raises ConfigError."""
     tables = read_toml(path, read_file(path))
-    _known_keys(path, tables, "", ("line", "publish", "station"))
+    known_keys(path, tables, "", ("line", "publish", "station"))
     stations = tables.get("station", [])
     if not isinstance(stations, list) or not stations:
         raise ConfigError(f"{path}: station: found {_show(tables.get('station'))}, expected one or more [[station]]")
@@ -257,7 +296,7 @@ def read_table(path: Path, table: object, kind: type[Any], where: str) -> Any:
     """One table as an instance of the dataclass `kind`; `where` is its place in the file, for the messages."""
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: {where}: found {_show(table)}, expected a table")
-    _known_keys(path, table, where, tuple(field.name for field in dataclasses.fields(kind)))
+    known_keys(path, table, where, tuple(field.name for field in dataclasses.fields(kind)))
     for key, hint in get_type_hints(kind).items():  # nested tables: check their keys before msgspec drops unknown ones
         _check_nested(path, table.get(key), hint, f"{where}.{key}" if where else key)
     try:
@@ -270,7 +309,7 @@ def _station(path: Path, table: object, where: str) -> StationConfig:
     """A [[station]] with its [station.camera], whose `kind` says which keys it may have."""
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: {where}: found {_show(table)}, expected a table")
-    _known_keys(path, table, where, tuple(field.name for field in dataclasses.fields(StationConfig)))
+    known_keys(path, table, where, tuple(field.name for field in dataclasses.fields(StationConfig)))
     camera = table.get("camera")
     if not isinstance(camera, dict):
         raise ConfigError(f"{path}: {where}.camera: found {_show(camera)}, expected a table [station.camera]")
@@ -288,7 +327,7 @@ def _station(path: Path, table: object, where: str) -> StationConfig:
 def _check_nested(path: Path, value: object, hint: Any, where: str) -> None:
     """Find unknown keys in tables inside tables: a dataclass, or a dict or list of them."""
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        _known_keys(path, value, where, tuple(field.name for field in dataclasses.fields(hint)))
+        known_keys(path, value, where, tuple(field.name for field in dataclasses.fields(hint)))
         for key, inner in get_type_hints(hint).items():
             _check_nested(path, value.get(key), inner, f"{where}.{key}")
     elif isinstance(value, dict) and len(get_args(hint)) == 2:
@@ -299,7 +338,7 @@ def _check_nested(path: Path, value: object, hint: Any, where: str) -> None:
             _check_nested(path, item, get_args(hint)[0], f"{where}[{n}]")
 
 
-def _known_keys(path: Path, table: dict[str, Any], where: str, known: tuple[str, ...]) -> None:
+def known_keys(path: Path, table: dict[str, Any], where: str, known: tuple[str, ...]) -> None:
     """Refuse a key that nobody knows, naming the one that was probably meant."""
     for key in table:
         if key not in known:
@@ -351,16 +390,19 @@ def _is_loopback(address: str) -> bool:
     return host == "[::1]" or re.fullmatch(r"127\.\d+\.\d+\.\d+", host) is not None
 
 
-def _name(key: str, value: str) -> None:
+def checked_name(key: str, value: str) -> None:
+    """Raise ValueError for what cannot be part of a topic."""
     if not NAME.fullmatch(value):
         raise ValueError(f'{key}: found "{value}", expected letters, digits, "_", "-" and "." (it is part of a topic)')
 
 
-def _at_least(key: str, value: float, lowest: float) -> None:
+def at_least(key: str, value: float, lowest: float) -> None:
+    """Raise ValueError for less, for infinity and for what is no number."""
     if not lowest <= value < math.inf:
         raise ValueError(f"{key}: found {value}, expected {lowest} or more")
 
 
-def _within(key: str, value: float, lowest: float, highest: float) -> None:
+def within(key: str, value: float, lowest: float, highest: float) -> None:
+    """Raise ValueError outside; both ends count."""
     if not lowest <= value <= highest:
         raise ValueError(f"{key}: found {value}, expected {lowest} to {highest}")

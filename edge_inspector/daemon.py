@@ -82,6 +82,7 @@ def _serve(line: Line, service: Service, signals: Signals) -> None:
     while not signals.stop.wait(TURN_S) and not line.finished:
         if line.check():
             service.feed_watchdog()
+        line.refresh_keys()
         if signals.reload.is_set():
             signals.reload.clear()
             _reload(line)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .codec import Mismatch
+from .doorkeeper import Doorkeeper, NoDoor
 from .station import Station
-from .wire import VerdictMessage, decode_from_gateway, encode
+from .wire import Clock, VerdictMessage, decode_from_gateway, encode
 
 if TYPE_CHECKING:
     import zmq
@@ -41,9 +42,10 @@ class Unacked:
 
 @dataclass(slots=True)
 class Gateway:
-    """One registered gateway. unacked: (station, seq) -> what it still owes us an answer for."""
+    """One registered gateway. unacked: (station, seq) -> what it still owes us an answer for. key: "" without keys."""
 
     name: str
+    key: str
     unacked: dict[Key, Unacked] = field(default_factory=dict)
 
 
@@ -56,14 +58,18 @@ class Gateways:
         stations: dict[str, Station],
         histories: dict[str, deque[VerdictMessage]],
         *,
+        door: Doorkeeper | NoDoor,
         line: str,
         epoch: str,
+        clock: Clock,
     ) -> None:
         self._socket = socket
+        self._door = door
         self._stations = stations
         self._histories = histories
         self._line = line
         self._epoch = epoch
+        self._clock = clock
         self._peers: dict[bytes, Gateway] = {}
         self._replays: dict[tuple[bytes, str], int] = {}  # (reader, station) -> the next seq to send again
         self.counters = {"malformed": 0, "unsent": 0, "missed_acks": 0}
@@ -87,9 +93,12 @@ class Gateways:
 
         for _ in range(RECEIVE_AT_MOST):
             try:
-                identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                key, received = self._door.receive(self._socket)
             except zmq.Again:
                 return False
+            if not received:
+                continue
+            identity, *frames = received
             try:
                 if len(frames) != 1:
                     raise Mismatch(f"{len(frames)} frames, expected one", "")
@@ -101,7 +110,7 @@ class Gateways:
                 where = f" ({error.path})" if error.path else ""
                 self._send(identity, {"v": 1, "type": "error", "reason": f"{error}{where}"})
                 continue
-            self._answer(identity, message, on_trigger)
+            self._answer(identity, key, message, on_trigger)
         return True
 
     def publish(self, station: str, seq: int, payload: bytes, deadline_ns: int, now_ns: int) -> None:
@@ -114,6 +123,13 @@ class Gateways:
         """Send a heartbeat to every registered gateway."""
         for identity in list(self._peers):
             self._send_raw(identity, payload)
+
+    def turn_out(self) -> None:
+        """Send nothing more to those whose key was revoked. Replays stop: who may still have one asks again."""
+        self._replays.clear()
+        for identity, gateway in list(self._peers.items()):
+            if not self._door.admits("gateway", gateway.key):
+                self._forget(identity)
 
     def turn(self, now_ns: int) -> int | None:
         """Resend and replay what is due. Returns when to be called next (monotonic), or None where nothing waits."""
@@ -132,12 +148,16 @@ class Gateways:
         return soonest
 
     def _answer(
-        self, identity: bytes, message: dict[str, Any], on_trigger: Callable[[Station, dict[str, Any], int], str]
+        self,
+        identity: bytes,
+        key: str,
+        message: dict[str, Any],
+        on_trigger: Callable[[Station, dict[str, Any], int], str],
     ) -> None:
         """One well-formed message."""
         kind = message["type"]
         if kind == "hello":
-            self._register(identity, message["gateway"])
+            self._register(identity, key, message)
         elif kind == "trigger":
             reason = "not_registered: say hello first, or no verdict could reach you"
             if identity in self._peers:
@@ -152,14 +172,15 @@ class Gateways:
         else:
             self._replay(identity, message)
 
-    def _register(self, identity: bytes, name: str) -> None:
+    def _register(self, identity: bytes, key: str, hello: dict[str, Any]) -> None:
         """A gateway that says hello again, from a new connection, takes the place of its former self."""
+        name = hello["gateway"]
         for other, gateway in list(self._peers.items()):
             if gateway.name == name and other != identity:
                 del self._peers[other]
         if identity not in self._peers:
             log.info("gateway registered", extra={"gateway": name})
-            self._peers[identity] = Gateway(name)
+            self._peers[identity] = Gateway(name, key)
         now_ns = time.monotonic_ns()
         welcomes = [
             {
@@ -173,7 +194,7 @@ class Gateways:
             for station in self._stations.values()
         ]
         message = {"v": 1, "type": "welcome", "line": self._line, "epoch": self._epoch, "stations": welcomes}
-        self._send(identity, message)
+        self._send(identity, {**message, "t_us": self._clock.utc_us(now_ns), "echo_us": hello.get("t_us")})
 
     def _replay(self, identity: bytes, message: dict[str, Any]) -> None:
         """Note what to send again; or answer `gap` where some of it is gone."""

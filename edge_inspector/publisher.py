@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import socket
-import stat
 import time
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import LineConfig
-from .errors import MissingError
+from .doorkeeper import Doorkeeper, NoDoor
+from .endpoints import bind
 from .gateways import Gateways
 from .ledger import Part
 from .mailbox import Outbox
@@ -52,17 +49,29 @@ class Publisher:
         self._outbox = outbox
         self._clock = clock
         self._context = zmq.Context()
-        self._verdicts = self._bind(zmq.XPUB, config.endpoints[0], "verdicts", insecure=config.publish.insecure)
-        router = self._bind(zmq.ROUTER, config.endpoints[1], "gateway", insecure=config.publish.insecure)
-        self._router = router
+        folder = config.key_folder
+        self._door = Doorkeeper(self._context, folder) if folder is not None else NoDoor()
+        verdicts, gateway = config.endpoints
+        insecure = config.publish.insecure
+        self._verdicts = bind(self._context, zmq.XPUB, verdicts, name="verdicts", door=self._door, insecure=insecure)
+        self._router = bind(self._context, zmq.ROUTER, gateway, name="gateway", door=self._door, insecure=insecure)
         self._histories: dict[str, deque[VerdictMessage]] = {
             name: deque(maxlen=config.publish.history) for name in self._stations
         }
-        self._gateways = Gateways(router, self._stations, self._histories, line=config.line.name, epoch=epoch)
+        self._gateways = Gateways(
+            self._router,
+            self._stations,
+            self._histories,
+            door=self._door,
+            line=config.line.name,
+            epoch=epoch,
+            clock=clock,
+        )
         self._topics = {
             name: {outcome: station.origin.topic(f"verdict/{outcome.value}") for outcome in Outcome}
             for name, station in self._stations.items()
         }
+        self._leaving = ""  # the address of `verdicts` while it is being made anew
         self._states: dict[str, str] = {}
         self._round_ns = min(station.config.deadline_ns for station in stations) // 4  # parts are opened without a bell
         self._heartbeat_ns = 0
@@ -92,14 +101,13 @@ class Publisher:
         """Finish: as soon as nothing is open and nothing waits for its acknowledgement, at the latest by then."""
         self._stop_ns = by_ns
 
+    def refresh(self) -> None:
+        """Look whether the list of who may enter has changed. The main thread's: a disk may take its time."""
+        self._door.refresh()
+
     def run(self) -> None:
         """The loop."""
-        import zmq
-
-        poller = zmq.Poller()
-        poller.register(self._outbox.fileno(), zmq.POLLIN)
-        poller.register(self._verdicts, zmq.POLLIN)
-        poller.register(self._router, zmq.POLLIN)
+        poller = self._poller()
         wake_ns = 0
         self.progress_ns = time.monotonic_ns()
         while not self._finished():
@@ -108,7 +116,10 @@ class Publisher:
             self._notice_standstill(time.monotonic_ns())
             for event in self._outbox.drain():
                 self._take(event)
-            more = self._gateways.receive(self._trigger)
+            more = self._door.turn()
+            more = self._gateways.receive(self._trigger) or more
+            if self._turn_out():
+                poller = self._poller()
             self._drop_subscriptions()
             now_ns = time.monotonic_ns()
             self._expire(now_ns)
@@ -119,9 +130,43 @@ class Publisher:
             next_ns = (*due, resend_ns, self._heartbeat_ns, now_ns + self._round_ns)
             wake_ns = 0 if more else min(t for t in next_ns if t is not None)
         self._beat(time.monotonic_ns())
-        for endpoint in (self._verdicts, self._router):
+        for name, endpoint in (("verdicts", self._verdicts), ("gateway", self._router)):
+            self._door.unguard(name)
             endpoint.close(linger=500)
+        self._door.close()
         self._context.term()
+
+    def _poller(self) -> zmq.Poller:
+        """What ends the loop's wait."""
+        import zmq
+
+        poller = zmq.Poller()
+        for each in (self._outbox.fileno(), self._verdicts, self._router, *self._door.sockets):
+            poller.register(each, zmq.POLLIN)
+        return poller
+
+    def _turn_out(self) -> bool:
+        """Those inside who may not be any more have to go. True where the `verdicts` endpoint was made anew for it.
+
+        ZeroMQ cannot send a single reader away: everyone is, comes again by himself, is asked who he is, and asks for
+        what he missed. It takes two turns: the address has to be free first.
+        """
+        import zmq
+
+        turned_out = self._door.turned_out()
+        if "gateway" in turned_out:
+            self._gateways.turn_out()
+        if "verdicts" in turned_out and not self._leaving:
+            self._leaving = self._verdicts.get_string(zmq.LAST_ENDPOINT)
+            self._verdicts.unbind(self._leaving)
+        if not self._door.closed("verdicts"):
+            return False
+        self._door.unguard("verdicts")
+        self._verdicts.close(linger=0)
+        self._verdicts = bind(self._context, zmq.XPUB, self._leaving, name="verdicts", door=self._door)
+        self._leaving = ""
+        log.info("every reader was sent away, to come again with a key that is allowed")
+        return True
 
     def _finished(self) -> bool:
         """Whether `stop` was asked for and there is nothing left to do, or no time."""
@@ -208,6 +253,7 @@ class Publisher:
                         "late": station.ledger.counts.late,
                         "probes": station.engine.probes,
                         **self._gateways.counters,
+                        "refused": self._door.refused,
                     },
                     "t_us": self._clock.utc_us(now_ns),
                 }
@@ -227,47 +273,3 @@ class Publisher:
 
         while self._verdicts.poll(0):
             self._verdicts.recv_multipart(zmq.NOBLOCK)
-
-    def _bind(self, kind: int, address: str, key: str, *, insecure: bool) -> zmq.Socket[bytes]:
-        """A bound socket. Raises MissingError, which says how to choose another address."""
-        import zmq
-
-        endpoint = self._context.socket(kind)
-        endpoint.set(zmq.LINGER, 500)
-        endpoint.set(zmq.SNDHWM, 10_000)
-        endpoint.set(zmq.HEARTBEAT_IVL, 1000)  # only to notice a dead TCP connection
-        endpoint.set(zmq.HEARTBEAT_TIMEOUT, 5000)
-        if kind == zmq.ROUTER:
-            endpoint.set(zmq.ROUTER_MANDATORY, 1)  # a peer that is gone is an error, not silence
-            endpoint.set(zmq.RCVHWM, 64)
-            endpoint.set(zmq.MAXMSGSIZE, 64 * 1024 * 1024)
-        if insecure and address.startswith("tcp://"):
-            log.warning("anyone who reaches this address may use it: publish.insecure", extra={"address": address})
-        try:
-            if address.startswith("ipc://"):
-                _prepare(Path(address.removeprefix("ipc://")))
-            endpoint.bind(address)
-            if address.startswith("ipc://"):
-                os.chmod(address.removeprefix("ipc://"), 0o660)
-        except (OSError, zmq.ZMQError) as error:
-            endpoint.close()
-            raise MissingError(
-                f"publish.{key}: cannot bind {address}: {error.strerror or error}; "
-                f"is this line running already? Else choose another address for {key} in [publish]"
-            ) from None
-        return endpoint
-
-
-def _prepare(path: Path) -> None:
-    """Make the folder; refuse a path where another process listens (ZeroMQ would take it away without a word)."""
-    if path.is_relative_to("/run/edge-inspector"):  # elsewhere a folder that is not there is a slip of the pen
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    if not path.parent.is_dir():
-        raise OSError(0, f"there is no folder {path.parent}")
-    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(path))
-            except ConnectionRefusedError:
-                return
-        raise OSError(0, "another process is listening there")

@@ -103,8 +103,15 @@ class HeartbeatMessage(TypedDict):
     t_us: int
 
 
-class HelloMessage(TypedDict):
-    """A gateway registers; it is answered with `welcome` and receives every verdict from then on."""
+class _HelloExtras(TypedDict, total=False):
+    t_us: int | None
+
+
+class HelloMessage(_HelloExtras):
+    """A gateway registers; it is answered with `welcome` and receives every verdict from then on.
+
+    t_us: on the gateway's clock; comes back as `echo_us`, so that it can tell how far the two clocks are apart.
+    """
 
     type: Literal["hello"]
     gateway: str
@@ -131,6 +138,8 @@ class WelcomeMessage(TypedDict):
     line: str
     epoch: str
     stations: list[StationWelcome]
+    t_us: int
+    echo_us: int | None
 
 
 class _TriggerExtras(TypedDict, total=False):

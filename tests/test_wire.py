@@ -132,6 +132,8 @@ GOLDEN: dict[str, dict[str, Any]] = {
                 "last_trigger_id": 4711,
             }
         ],
+        "t_us": 1790000000000000,
+        "echo_us": None,
     },
     "trigger": {
         "type": "trigger",

@@ -40,6 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="from the published verdict to the ejector's stroke (30: an assumption, 10 for gateway and PLC cycle and "
         "20 for the valve; measure yours)",
     )  # fmt: skip
+    addresses.key_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
@@ -48,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
     address, _ = addresses.resolve(argparse.Namespace(target=args.target, gateway=None))
     listener = Listener(args.parts)
     block, silence, give_up_s = Block(sys.stderr), Silence(), time.monotonic() + PATIENCE_S
-    with Subscriber(address) as subscriber:
+    with Subscriber(address, keys=addresses.keys(args)) as subscriber:
         try:
             while not listener.finished:
                 message = subscriber.receive(0.2)
@@ -56,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
                     listener.take(message, time.time_ns() // 1000)
                     silence.broken(message)
                     give_up_s = time.monotonic() + PATIENCE_S
-                silence.tell(listener.stations, address)
+                silence.tell(listener.stations, address, subscriber.refusal)
                 if time.monotonic() > give_up_s:
                     if listener.stations:
                         break  # the line is gone; what it showed until then is told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .. import runners
+from .. import keys, runners
 from ..config import load
 from ..infer import Inferrer
 from ..line import assign, refuse_deadline
@@ -21,6 +21,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Say what each station is; raises ConfigError (78) or EngineMissing (3) with what is wrong."""
     config = load(args.line)
+    if config.key_folder is not None:
+        keys.server_secret(config.key_folder)
+        keys.read_clients(config.key_folder / keys.CLIENTS)
     best: dict[Path, float] = {}
     for found in assign(config):
         folder = found.engine.folder

@@ -100,7 +100,7 @@ def line(path: Path) -> Iterator[Finding]:
         detail = f'the unit is edge-inspector@{path.stem}, its sockets are looked for under "{config.line.name}"'
         yield Finding("missing", "line name", detail, f'name = "{path.stem}" in [line]')
     for key, address in zip(("verdicts", "gateway"), config.endpoints, strict=True):
-        yield _endpoint(key, address)
+        yield _endpoint(key, address, config.key_folder)
     for station in config.station:
         try:
             found = assign(dataclasses.replace(config, station=(station,)))[0]
@@ -115,10 +115,10 @@ def line(path: Path) -> Iterator[Finding]:
         yield _camera(config, station)
 
 
-def _endpoint(key: str, address: str) -> Finding:
-    """Whether somebody listens there, or whether the daemon could."""
+def _endpoint(key: str, address: str, keys: Path | None) -> Finding:
+    """Whether somebody listens there, or whether the daemon could. keys: the line's key folder."""
     if address.startswith("ipc://"):
-        return _ipc(key, address, Path(address.removeprefix("ipc://")))
+        return _ipc(key, address, Path(address.removeprefix("ipc://")), keys)
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     host = host.strip("[]")
     mend = f'{key} = "tcp://127.0.0.1:{5571 if key == "verdicts" else 5572}" in [publish]'
@@ -130,7 +130,7 @@ def _endpoint(key: str, address: str) -> Finding:
         return Finding("missing", key, f"{address}: a name; ZeroMQ binds addresses", mend)
     where = ("" if host == "*" else host, 0 if port == "*" else int(port))
     if _listens(kind, where):
-        return _taken(key, address)
+        return _taken(key, address, keys)
     with socket.socket(kind, socket.SOCK_STREAM) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -140,11 +140,11 @@ def _endpoint(key: str, address: str) -> Finding:
     return Finding("ok", key, f"{address}: free")
 
 
-def _ipc(key: str, address: str, path: Path) -> Finding:
+def _ipc(key: str, address: str, path: Path, keys: Path | None) -> Finding:
     """Whether somebody listens at a socket's path, or whether it could be made."""
     try:
         if _listens(socket.AF_UNIX, str(path)):
-            return _taken(key, address)
+            return _taken(key, address, keys)
     except OSError as error:  # a path longer than 107 characters
         return Finding("missing", key, f"{address}: {error}", f'a shorter {key} = "ipc:///..." in [publish]')
     folder = next(parent for parent in path.absolute().parents if parent.exists())
@@ -162,23 +162,26 @@ def _listens(kind: int, where: str | tuple[str, int]) -> bool:
         return trial.connect_ex(where) == 0
 
 
-def _taken(key: str, address: str) -> Finding:
+def _taken(key: str, address: str, keys: Path | None) -> Finding:
     """Who listens: at `verdicts` a daemon says so ten times a second."""
     if key != "verdicts":
         return Finding("ok", key, f"{address}: somebody listens")
     beat = None
     try:
         from ..client import Subscriber
+        from ..keys import SERVER, ClientKeys
 
-        with Subscriber(address, "ei1/") as subscriber:
+        own = None if keys is None else ClientKeys(keys / f"{SERVER}.secret", keys / f"{SERVER}.public")
+        with Subscriber(address, "ei1/", keys=own) as subscriber:
             for _ in range(100):  # verdicts come between the heartbeats
                 beat = subscriber.receive(HEARTBEAT_S)
                 if beat is None or beat["type"] == "heartbeat":
                     break
+            refusal = subscriber.refusal
     except (ImportError, InspectorError, ValueError) as error:
         return Finding("missing", key, f"{address}: what listens there says no heartbeat: {error}", OTHER)
     if beat is None:
-        return Finding("missing", key, f"{address}: another program listens there", OTHER)
+        return Finding("missing", key, f"{address}: {refusal or 'another program listens there'}", OTHER)
     return Finding("ok", key, f"{address}: a daemon answers, {beat['line']}/{beat['station']} is {beat['state']}")
 
 

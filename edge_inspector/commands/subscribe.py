@@ -24,12 +24,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print until interrupted, or until N verdicts have come; exit 1 where some were lost for good."""
     verdicts, gateway = addresses.resolve(args)
+    keys = addresses.keys(args)
     stations: dict[tuple[str, str], InOrder] = {}
     asked: dict[tuple[str, str], float] = {}
     printed = 0
     silence = Silence()
-    client = GatewayClient(gateway) if gateway is not None else None
-    with Subscriber(verdicts) as subscriber:
+    client: GatewayClient | None = None  # made when something is missing: a key of role "read" may not do that
+    with Subscriber(verdicts, keys=keys) as subscriber:
         try:
             while not args.count or printed < args.count:
                 ready: list[Message] = []
@@ -53,10 +54,11 @@ def main(args: argparse.Namespace) -> int:
                 for key, station in stations.items():
                     now_s = time.monotonic()
                     ready += station.impatient(now_s)
-                    if client is not None and station.wanted is not None and now_s - asked.get(key, 0.0) > 0.25:
+                    if gateway is not None and station.wanted is not None and now_s - asked.get(key, 0.0) > 0.25:
                         asked[key] = now_s
+                        client = client or GatewayClient(gateway, keys=keys)
                         client.send(type="replay", station=key[1], epoch=station.epoch, from_seq=station.wanted)
-                silence.tell(stations, verdicts)
+                silence.tell(stations, verdicts, subscriber.refusal)
                 for message in ready:
                     _print(message, as_json=args.json)
                     printed += 1
@@ -76,24 +78,28 @@ class Silence:
     def __init__(self) -> None:
         self._heard_s = time.monotonic()
         self._told = False
+        self._refusal = ""
         self._epoch = ""
 
     def broken(self, message: Message) -> None:
         """Somebody was heard."""
         if self._told:
             print("edge-inspector: heard again", file=sys.stderr)
-        self._heard_s, self._told = time.monotonic(), False
+        self._heard_s, self._told, self._refusal = time.monotonic(), False, ""
         if message["epoch"] != self._epoch and not message.get("replay"):
             if self._epoch:
                 print(f"edge-inspector: the daemon was started anew, epoch {message['epoch']}", file=sys.stderr)
             self._epoch = message["epoch"]
 
-    def tell(self, stations: Collection[object], address: str) -> None:
-        """Said once, after a second: a heartbeat comes every 100 ms."""
+    def tell(self, stations: Collection[object], address: str, refusal: str = "") -> None:
+        """Said once, after a second: a heartbeat comes every 100 ms. And why we are not let in, when that is known."""
         if not self._told and time.monotonic() - self._heard_s > 1.0:
             self._told = True
             word = "no heartbeat any more" if stations else "nobody is heard yet"
             print(f"edge-inspector: {word} at {address}", file=sys.stderr)
+        if self._told and refusal and refusal != self._refusal:
+            print(f"edge-inspector: {address}: {refusal}", file=sys.stderr)
+            self._refusal = refusal
 
 
 def _print(message: Message, *, as_json: bool) -> None:

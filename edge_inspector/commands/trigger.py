@@ -23,11 +23,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Send, wait for every verdict, print; exit 1 where a trigger was not accepted or got no verdict."""
     verdicts, gateway = addresses.resolve(args)
-    with GatewayClient(gateway or verdicts) as client:
+    with GatewayClient(gateway or verdicts, keys=addresses.keys(args)) as client:
         client.send(type="hello", gateway="edge-inspector-trigger", epoch=None, last_seq=0)
         welcome = _wait(client, "welcome", 3.0)
         if welcome is None:
-            raise FailedError(f"nobody answers at {gateway or verdicts}; is the line running?")
+            raise FailedError(f"nobody answers at {gateway or verdicts}; {client.refusal or 'is the line running?'}")
         known = {station["station"]: station for station in welcome["stations"]}
         name = args.station or (next(iter(known)) if len(known) == 1 else "")
         if name not in known:

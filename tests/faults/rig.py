@@ -18,6 +18,7 @@ from typing import Any
 import zmq
 
 Message = dict[str, Any]
+Prepare = Callable[[zmq.Socket[bytes]], object]  # what a socket needs before it connects, such as its keys
 
 STEP = """[[script]]
 delay_ms = {delay_ms}
@@ -88,11 +89,12 @@ def write_line(
 class Ears(threading.Thread):
     """Hears everything that is published, in a socket of its own, and knows nothing of how the daemon counts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, address: str = "", prepare: Prepare = lambda socket: None) -> None:
         super().__init__(daemon=True)
         self.verdicts: list[Message] = []
         self.beats: list[Message] = []
-        self._address = f"ipc://{folder}/v"
+        self._address = address or f"ipc://{folder}/v"
+        self._prepare = prepare
         self._done = threading.Event()
         self.start()
 
@@ -103,6 +105,7 @@ class Ears(threading.Thread):
             socket.set(zmq.LINGER, 0)
             socket.set(zmq.RECONNECT_IVL, 5)  # it listens before the daemon binds, and must hear the first verdict
             socket.subscribe("ei1/line1/")
+            self._prepare(socket)
             socket.connect(self._address)
             while not self._done.is_set():
                 if socket.poll(50):
@@ -133,10 +136,12 @@ class Ears(threading.Thread):
 class Daemon:
     """`edge-inspector run` in a process of its own."""
 
-    def __init__(self, line: Path, *, env: dict[str, str] | None = None, stderr: str = "") -> None:
+    def __init__(
+        self, line: Path, *, env: dict[str, str] | None = None, stderr: str = "", ears: Ears | None = None
+    ) -> None:
         self.folder = line.parent
         self.log = Path(stderr) if stderr else self.folder / "daemon.log"
-        self.ears = Ears(self.folder)
+        self.ears = ears or Ears(self.folder)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "edge_inspector", "run", str(line)],
@@ -221,11 +226,20 @@ def must_add_up(daemon: Daemon, *, in_time: bool = True) -> None:
 class Gateway:
     """A gateway that speaks the protocol by hand."""
 
-    def __init__(self, folder: Path, name: str = "g1", *, hello: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str = "g1",
+        *,
+        hello: bool = True,
+        address: str = "",
+        prepare: Prepare = lambda socket: None,
+    ) -> None:
         self._context = zmq.Context()
         self.socket = self._context.socket(zmq.DEALER)
         self.socket.set(zmq.LINGER, 0)
-        self.socket.connect(f"ipc://{folder}/g")
+        prepare(self.socket)
+        self.socket.connect(address or f"ipc://{folder}/g")
         self.name = name
         if hello:
             self.send({"type": "hello", "gateway": name, "epoch": None, "last_seq": 0})
