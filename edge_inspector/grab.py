@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 CAPACITY = 8  # parts of one station that may wait for the engine; more would only be late
 SLICE_S = 0.2  # nothing here waits longer without looking whether it should stop
-BACKOFF_S = (0.25, 5.0)  # before a camera is opened again: at first, and at the most
+BACKOFF_S = (0.25, 1.5)  # before a camera is opened again: at first, and at the most
 
 
 class Sameness:
@@ -169,12 +169,15 @@ class Grabber:
             self._frame(frame)
 
     def _wanted(self) -> bool:
-        """For a source that can stand still: whether to take a frame now. With trigger `gateway`, one for a trigger."""
+        """For a source that can stand still: whether to take a frame now. With trigger `gateway`, one for a trigger.
+
+        And one now and then while the camera is not well, or nobody would see when it is: no triggers come meanwhile.
+        """
         if self._station.config.trigger != "gateway":
             return self._intake.wait_for_room(self._station.name, SLICE_S)
         asked = self._station.triggered.wait(SLICE_S)
         self._station.triggered.clear()
-        return asked and bool(self._station.pending)
+        return (asked and bool(self._station.pending)) or bool(self._station.camera_problem)
 
     def _frame(self, frame: Frame) -> None:
         """What a frame means depends on the station's trigger."""

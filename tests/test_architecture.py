@@ -24,10 +24,11 @@ LAYERS = (
     ("cli",),
     ("commands",),
     ("daemon",),
-    ("line",),
-    ("grab", "infer", "publisher", "gateways", "cameras", "runners", "models", "service", "client"),
+    ("line", "plant"),
+    ("grab", "infer", "publisher", "endpoints", "gateways", "doorkeeper", "handshake", "gateway", "cameras", "runners",
+     "models", "service", "client"),
     ("station", "wire", "metrics", "mailbox", "ledger", "nms", "blobs", "preprocess", "judge",
-     "recipe", "lens", "zones", "config", "codec", "contract"),
+     "recipe", "lens", "zones", "keys", "config", "codec", "contract"),
     ("errors", "types"),
     ("",),  # the package itself, for its version
 )  # fmt: skip
@@ -37,10 +38,15 @@ PURE, BOTTOM = LAYERS[6], LAYERS[7]  # in these two a file may import those that
 BESIDE = {
     "commands": {"commands.subscribe"},  # how a verdict reads in a terminal; beside what is no command itself
     "grab": {"cameras.base"},
-    "infer": {"models.answers", "models.folder", "models.gate", "runners.base"},
-    "publisher": {"gateways"},
+    "infer": {"models.answers", "models.folder", "models.gate", "models.speed", "runners.base"},
+    "publisher": {"doorkeeper", "endpoints", "gateways"},
+    "endpoints": {"doorkeeper"},
+    "gateways": {"doorkeeper"},  # who sent a message is asked when it is taken
+    "doorkeeper": {"handshake"},
+    "client": {"handshake"},
     "cameras": {"cameras.base"},
     "cameras.boards": {"cameras.board_defects", "cameras.board_layouts"},  # the camera, and how its boards are drawn
+    "cameras.plant": {"cameras.boards"},  # what the plant's camera sees
     "cameras.replay": {"cameras.opencv"},  # a video file in place of a folder is read as OpenCV reads it
     "runners": {"runners.base", "models.folder", "models.manifest"},
     "runners.tensorrt": {"models.trt", "runners.cuda", "runners.libcuda"},
@@ -56,13 +62,37 @@ BESIDE = {
     "models.signature": {"models.graph"},
     "models.gate": {"models.golden", "runners.base"},
     "models.golden": {"runners.base"},
+    "models.speed": {"runners.base"},
+    "gateway": {"gateway.base", "gateway.config", "gateway.registers"},
+    "gateway.daemon_side": {"gateway.clocks"},
+    "gateway.gate": {"gateway.daemon_side", "gateway.plc_side", "gateway.queue", "gateway.window"},
+    "gateway.link": {"gateway.daemon_side"},
+    "gateway.opcua": {"gateway.opcua_nodes", "gateway.opcua_server"},
+    "gateway.plc_side": {"gateway.window"},
+    "gateway.process": {
+        "gateway.gate",
+        "gateway.link",
+        "gateway.modbus",
+        "gateway.modbus_client",
+        "gateway.watchers",
+        "service",
+    },
+    "plant.config": {"plant.belt", "plant.plc", "plant.ports"},
+    "plant.simulation": {
+        "plant.belt",
+        "plant.config",
+        "plant.lens",
+        "plant.plc",
+        "plant.ports",
+        "plant.score",
+    },
 }
 
 THIRD_PARTY = {
     "numpy": None,  # anywhere, at any time: what flows is arrays
     "msgspec": {"codec"},
     "tomli": {"codec"},
-    "zmq": {"publisher", "gateways", "client"},
+    "zmq": {"publisher", "endpoints", "gateways", "doorkeeper", "handshake", "client", "keys", "gateway.link"},
     "cv2": {"cameras", "commands", "preprocess", "blobs", "models.golden"},
     "openvino": {"runners.openvino", "models.quantize", "models.signature"},
     "tensorrt": {"models.trt"},
@@ -72,10 +102,16 @@ THIRD_PARTY = {
     "onnx": {"models"},
     "onnxruntime": {"models.quantize"},
     "systemd": {"service"},
+    "pymodbus": {"gateway.modbus_client", "plant.ports"},
+    "asyncua": {"gateway.opcua", "gateway.opcua_nodes", "gateway.opcua_server"},
+    "paho": {"gateway.mqtt"},
 }
 
 # the part of the product that must never be able to name a device, a socket or a clock of its own
-DECIDES = ("judge", "ledger", "lens", "nms", "recipe", "zones")
+DECIDES = (
+    "judge", "ledger", "lens", "nms", "recipe", "zones", "gateway.gate", "gateway.queue", "gateway.registers",
+    "gateway.window", "plant.belt", "plant.plc",
+)  # fmt: skip
 
 
 @cache

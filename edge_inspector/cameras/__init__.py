@@ -7,13 +7,14 @@ import importlib
 from pathlib import Path
 from typing import cast
 
-from ..config import BoardsConfig, CameraConfig, OpenCVConfig, ReplayConfig
+from ..config import BoardsConfig, CameraConfig, OpenCVConfig, PlantConfig, ReplayConfig
 from .base import Camera
 
 _CAMERAS: dict[type[CameraConfig], tuple[str, str]] = {
     OpenCVConfig: (".opencv", "OpenCVCamera"),
     ReplayConfig: (".replay", "ReplayCamera"),
     BoardsConfig: (".boards", "BoardsCamera"),
+    PlantConfig: (".plant", "PlantCamera"),
 }
 
 
@@ -25,5 +26,7 @@ def make(config: CameraConfig, *, base: Path) -> Camera:
         return cast(Camera, kind(config, base=base))
     if isinstance(config, ReplayConfig):
         return cast(Camera, kind(base / config.path, rate=config.rate, loop=config.loop))
+    if isinstance(config, PlantConfig):
+        return cast(Camera, kind(**{**dataclasses.asdict(config), "address": base / config.address}))
     assert isinstance(config, BoardsConfig)
     return cast(Camera, kind(**dataclasses.asdict(config)))

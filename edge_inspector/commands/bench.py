@@ -33,6 +33,7 @@ from ..metrics import Histogram
 from ..models.folder import find
 from ..preprocess import Letterbox, use_one_thread
 from ..types import Pixels, Shot
+from . import bench_gateway
 
 SIZE = (1024, 1280)  # height, width of the frames
 LINE = """[line]
@@ -57,6 +58,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engines", type=Path, default=Path("engines"), help="where engines lie (engines/)")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="so often the two take turns (7)")
     parser.add_argument("--parts", type=int, default=100_000, metavar="N", help="for the memory's growth (100000)")
+    parser.add_argument("--plc-seconds", type=float, default=20.0, metavar="S", help="of 100 parts each, to a PLC (20)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
@@ -72,6 +74,7 @@ def main(args: argparse.Namespace) -> int:
         **_throughput(args),
         **_paced(args),
         **_null_engine(args.parts),
+        "to_the_plc": _to_the_plc(args.plc_seconds),
     }
     print(json.dumps(result) if args.json else "\n".join(f"{key:20} {value}" for key, value in result.items()))
     return 0
@@ -119,13 +122,26 @@ def _paced(args: argparse.Namespace) -> dict[str, Any]:
 def _null_engine(parts: int) -> dict[str, Any]:
     """An engine that costs nothing: what the rest can do, and whether memory grows."""
     with tempfile.TemporaryDirectory(prefix="edge-inspector-") as folder:
-        engine = Path(folder) / "nothing"
-        engine.mkdir()
-        (engine / "model.toml").write_text(NOTHING)
-        (engine / "recipe.toml").write_text("")
+        _write_nothing(Path(folder))
         with Pipeline("nothing", Path(folder), rate=0.0, count=parts) as pipeline:
             heard = pipeline.listen(progress=True)
     return {"null_engine_fps": round(heard.per_second(), 1), "parts": heard.count, "rss_growth_mb": heard.growth_mb()}
+
+
+def _to_the_plc(seconds: float) -> dict[str, Any]:
+    """The same engine, a gateway, and a PLC that polls it."""
+    _say(f"a hundred parts per second to a PLC, for {seconds:g} s")
+    with tempfile.TemporaryDirectory(prefix="edge-inspector-") as folder:
+        _write_nothing(Path(folder, "engines"))
+        return bench_gateway.measure(Path(folder), rate=100.0, seconds=seconds)
+
+
+def _write_nothing(engines: Path) -> None:
+    """An engine that costs nothing, and finds nothing."""
+    folder = engines / "nothing"
+    folder.mkdir(parents=True)
+    (folder / "model.toml").write_text(NOTHING)
+    (folder / "recipe.toml").write_text("")
 
 
 class Bare:

@@ -1,4 +1,5 @@
-"""Watch a synthetic line: a daemon inspects drawn circuit boards, and a subscriber in another process counts along.
+"""Watch a whole line, each of its parts a process: a simulated conveyor with its PLC, a daemon that inspects drawn
+circuit boards, the gateway between the two, and a subscriber that counts along.
 
 Ends with a summary; exit 1 where daemon and subscriber do not agree on what became of every part.
 """
@@ -6,9 +7,10 @@ Ends with a summary; exit 1 where daemon and subscriber do not agree on what bec
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,9 @@ from .terminal import Block, bar, columns, one_or_more, zero_or_more
 
 SEED = 7
 DEFECT_RATE = 0.25
+PITCH_MM, EJECTOR_MM, TOLERANCE_MM, VIEW_MM = 50.0, 400.0, 16.0, 40.0
+COUNTS_PER_MM = 10
+MOST_RATE = 40.0  # boards a second; the PLC's scan could not tell more of them apart
 LINE = """[line]
 name = "demo"
 
@@ -37,15 +42,45 @@ gateway = "ipc://{folder}/gateway"
 [[station]]
 name = "top"
 engine = "{engine}"
-trigger = "camera"
-deadline_ms = 200
+trigger = "gateway"
+deadline_ms = {deadline_ms}
 
 [station.camera]
-kind = "boards"
-rate = {rate}
-count = {parts}
+kind = "plant"
+address = "{folder}/lens"
 seed = {seed}
 defect_rate = {defect_rate}
+"""
+GATEWAY = """[gateway]
+name = "demo"
+daemon = "ipc://{folder}/gateway"
+station = "top"
+picture_ms = [0.0, {view_ms}]
+
+[window]
+distance = {distance}
+tolerance = {tolerance}
+
+[plc]
+kind = "modbus-server"
+address = "127.0.0.1:{port}"
+"""
+PLANT = """[plant]
+parts = {parts}
+[belt]
+speed_mm_s = {speed_mm_s}
+pitch_mm = {pitch_mm}
+ejector_mm = {ejector_mm}
+counts_per_mm = {counts_per_mm}
+[plc]
+tolerance_mm = {tolerance_mm}
+[boards]
+seed = {seed}
+defect_rate = {defect_rate}
+[modbus]
+address = "127.0.0.1:{port}"
+[lens]
+address = "lens"
 """
 
 
@@ -53,7 +88,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """How many parts, how fast, and how to report."""
     parser.add_argument("--parts", type=one_or_more, default=200, metavar="N", help="so many boards (200)")
     parser.add_argument(
-        "--rate", type=zero_or_more, default=10.0, metavar="R", help="boards a second, 0: full speed (10)"
+        "--rate", type=zero_or_more, default=10.0, metavar="R", help=f"boards a second, 0: {MOST_RATE:g}, the most (10)"
     )
     parser.add_argument("--engine", default="boards", help="which engine inspects (boards)")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the picture and the log (demo/)")
@@ -61,7 +96,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run daemon and subscriber to the end, and compare what they say."""
+    """Run the line to its end, and compare what everyone says."""
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -70,30 +105,95 @@ def main(args: argparse.Namespace) -> int:
     tally = Tally(args.out / "last-reject.png")
     block = Block(sys.stderr if args.json else sys.stdout)
     with tempfile.TemporaryDirectory(prefix="edge-inspector-") as folder, (args.out / "daemon.log").open("w") as log:
-        line = Path(folder) / "line.toml"
-        line.write_text(LINE.format(folder=folder, engine=args.engine, rate=float(args.rate), parts=args.parts,
-                                    seed=SEED, defect_rate=DEFECT_RATE))  # fmt: skip
-        subscriber = _start("subscribe", str(line), "--json", "--heartbeats", stdout=subprocess.PIPE, stderr=log)
-        daemon = _start("run", str(line), stdout=subprocess.DEVNULL, stderr=log)
-        threading.Thread(target=_end_with, args=(daemon, subscriber), daemon=True).start()
+        line = _write(Path(folder), args)
+        plant = Plant(Path(folder))
+        others = [_start("gateway", str(Path(folder) / "gateway.toml"), stdout=subprocess.DEVNULL, stderr=log)]
         try:
+            plant.wait_for_lens()
+            daemon = _start("run", str(line), stdout=subprocess.DEVNULL, stderr=log)
+            subscriber = _start("subscribe", str(line), "--json", "--heartbeats", stdout=subprocess.PIPE, stderr=log)
+            others += [daemon, subscriber]
+            threading.Thread(target=_end_with, args=(daemon, subscriber, plant), daemon=True).start()
+            threading.Thread(target=_drain, args=(plant, daemon), daemon=True).start()
             try:
-                _follow(subscriber, tally, block, args.parts)
+                _follow(subscriber, tally, plant, block, args.parts)
             except KeyboardInterrupt:  # drain, and hear it out
-                daemon.terminate()
-                _follow(subscriber, tally, block, args.parts)
+                plant.process.terminate()
+                _follow(subscriber, tally, plant, block, args.parts)
             code = daemon.wait(10)
         finally:
-            for process in (daemon, subscriber):
+            for process in (plant.process, *others):
                 process.terminate()
                 process.wait(10)
     if code != 0:
         print(f"edge-inspector: the daemon ended with {code}:", file=sys.stderr)
         print((args.out / "daemon.log").read_text()[-2000:], file=sys.stderr)
         return code
-    summary = tally.summary()
+    summary = tally.summary(plant.summary())
     print(json.dumps(summary) if args.json else "\n".join(_tell(summary, tally.late, tally.picture)))
     return 0 if tally.adds_up() else 1
+
+
+class Plant:
+    """The simulated plant's process: drawn as it says, and its score in the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "edge_inspector", "plant", str(folder / "plant.toml"), "--json"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        self.drawing: list[str] = []
+        self._lens = folder / "lens"
+        self._summary: dict[str, Any] = {}
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def wait_for_lens(self) -> None:
+        """Until a camera can find it, or it has ended without."""
+        while not self._lens.exists() and self.process.poll() is None:
+            time.sleep(0.02)
+
+    def ask(self) -> None:
+        """For the next drawing."""
+        with contextlib.suppress(OSError):
+            assert self.process.stdin is not None
+            self.process.stdin.write("status\n")
+            self.process.stdin.flush()
+
+    def summary(self) -> dict[str, Any]:
+        """Its last word; empty where it had none."""
+        self._reader.join(5)
+        return self._summary
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        assert self.process.stdout is not None
+        for line in self.process.stderr:
+            if line.startswith("{"):
+                self.drawing = json.loads(line)["drawing"]
+        said = self.process.stdout.read()
+        self._summary = json.loads(said) if said.startswith("{") else {}
+
+
+def _write(folder: Path, args: argparse.Namespace) -> Path:
+    """The files of the line, the gateway and the plant; returns the line's."""
+    rate = min(args.rate, MOST_RATE) or MOST_RATE
+    if args.rate > MOST_RATE:
+        print(f"edge-inspector: this belt can carry {MOST_RATE:g} boards a second at the most", file=sys.stderr)
+    speed_mm_s = rate * PITCH_MM
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    values = {
+        "folder": folder, "engine": args.engine, "parts": args.parts, "seed": SEED, "defect_rate": DEFECT_RATE,
+        "port": port, "speed_mm_s": speed_mm_s, "pitch_mm": PITCH_MM, "ejector_mm": EJECTOR_MM,
+        "counts_per_mm": COUNTS_PER_MM, "tolerance_mm": TOLERANCE_MM, "view_ms": VIEW_MM / speed_mm_s * 1000,
+        "distance": EJECTOR_MM * COUNTS_PER_MM, "tolerance": (TOLERANCE_MM + 4) * COUNTS_PER_MM,
+        "deadline_ms": min(200.0, 0.8 * (EJECTOR_MM - TOLERANCE_MM) / speed_mm_s * 1000),
+    }  # fmt: skip
+    for name, text in (("line.toml", LINE), ("gateway.toml", GATEWAY), ("plant.toml", PLANT)):
+        (folder / name).write_text(text.format(**values))
+    return folder / "line.toml"
 
 
 class Tally:
@@ -107,7 +207,7 @@ class Tally:
         self.latency = Histogram()
         self._recent: deque[str] = deque(maxlen=6)
         self._beat: dict[str, Any] = {"last_seq": 0, "state": "", "counts": {}}
-        self._escapes = self._false_rejects = 0
+        self._false_rejects = 0
         self._drawn_s = 0.0
         self._last_reject: tuple[int, dict[str, Any]] | None = None
         self.late = 0
@@ -124,9 +224,8 @@ class Tally:
         self.latency.add(message["latency_us"]["total"])
         self.late += message["t_publish_us"] > message["deadline_us"]
         self._recent.append(readable(message))
-        number = int(re.findall(r"\d+", message["part_id"])[0])
+        number = int(message["part_id"]) % 65_536  # the plant's PLC counts its boards in the low word of the tag
         defective = bool(self._boards.truth(number))
-        self._escapes += defective and message["outcome"] == "pass"
         self._false_rejects += not defective and message["outcome"] == "reject"
         if message["outcome"] == "reject":
             self._last_reject = (number, message)
@@ -144,15 +243,18 @@ class Tally:
             and all(counts[name] == count for name, count in mine.items())
         )
 
-    def summary(self) -> dict[str, Any]:
-        """Counts by the daemon's ledger; the rest by this subscriber. gaps: verdicts that never arrived here."""
+    def summary(self, plant: dict[str, Any]) -> dict[str, Any]:
+        """Counts by the daemon's ledger; false rejects and gaps (verdicts that never arrived) by this subscriber; what
+        lies in which bin by the plant: escapes are defective boards in the good one.
+        """
         counts = self._beat["counts"] or dict.fromkeys(("triggers", "pass", "reject", "fault", "open"), 0)
         return {
             **counts,
-            "escapes": self._escapes,
+            "escapes": plant.get("escapes"),
             "false_rejects": self._false_rejects,
             "gaps": self._beat["last_seq"] - len(self._seqs),
             "latency_us": self.latency.summary_us(),
+            **{name: plant.get(name) for name in ("good_bin", "reject_bin", "good_rejected", "line_stops")},
         }
 
     def table(self, parts: int) -> list[str]:
@@ -162,8 +264,7 @@ class Tally:
         return [
             f"{bar(done, parts)}  {done} of {parts} parts   line is {self._beat['state'] or 'not up yet'}",
             f"   pass {out['pass']:6}   reject {out['reject']:6}   fault {out['fault']:6}   "
-            f"open {self._beat['counts'].get('open', 0):3}   "
-            f"escapes {self._escapes}   false rejects {self._false_rejects}",
+            f"open {self._beat['counts'].get('open', 0):3}   false rejects {self._false_rejects}",
             f"   trigger to verdict: p50 {latency['p50'] / 1000:.1f} ms   p99 {latency['p99'] / 1000:.1f} ms   "
             f"max {latency['max'] / 1000:.1f} ms",
             f"   1 ms {columns(shape)} 700 ms",
@@ -193,20 +294,33 @@ class Tally:
         cv2.imwrite(str(self.picture), pixels)
 
 
-def _follow(subscriber: subprocess.Popen[str], tally: Tally, block: Block, parts: int) -> None:
+def _follow(subscriber: subprocess.Popen[str], tally: Tally, plant: Plant, block: Block, parts: int) -> None:
     """Count and draw to the end."""
+
+    def lines() -> list[str]:
+        return [*tally.table(parts), f"last reject: {tally.picture}", "", *plant.drawing]
+
     for message in _messages(subscriber):
         tally.take(message)
-        block.show([*tally.table(parts), f"last reject: {tally.picture}"])
+        if block.due:
+            block.show(lines())
+            plant.ask()
     tally.draw_last_reject()
-    block.final([*tally.table(parts), f"last reject: {tally.picture}"])
+    block.final(lines())
 
 
-def _end_with(daemon: subprocess.Popen[str], subscriber: subprocess.Popen[str]) -> None:
+def _end_with(daemon: subprocess.Popen[str], subscriber: subprocess.Popen[str], plant: Plant) -> None:
     """Nobody waits for the words of a daemon that could not start, or has died."""
     if daemon.wait() == 0:
         time.sleep(3.0)  # its last words are on their way
+    plant.process.terminate()
     subscriber.terminate()
+
+
+def _drain(plant: Plant, daemon: subprocess.Popen[str]) -> None:
+    """When all boards have fallen, the daemon has nothing more to do."""
+    plant.process.wait()
+    daemon.terminate()
 
 
 def _messages(subscriber: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
@@ -232,7 +346,9 @@ def _tell(summary: dict[str, Any], late: int, picture: Path) -> list[str]:
         f"{summary['triggers']} triggers = {summary['pass']} pass + {summary['reject']} reject + "
         f"{summary['fault']} fault + {summary['open']} open; {summary['gaps']} gaps at the subscriber",
         f"{late} verdicts came after their deadline",
-        f"{summary['escapes']} defective boards passed, {summary['false_rejects']} good boards rejected",
+        f"{summary['good_bin']} boards in the good bin, {summary['escapes']} of them defective; "
+        f"{summary['reject_bin']} in the reject bin, {summary['good_rejected']} of them good; "
+        f"{summary['line_stops']} line stops",
         f"trigger to verdict: {latency}",
         f"last reject: {picture} (found: red, planted: blue)" if picture.exists() else "no board was rejected",
     ]

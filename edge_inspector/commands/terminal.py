@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import shutil
 import time
 from typing import TextIO
@@ -17,9 +18,14 @@ class Block:
         self._drawn = 0
         self._next_s = 0.0
 
+    @property
+    def due(self) -> bool:
+        """Whether show() would draw."""
+        return time.monotonic() >= self._next_s
+
     def show(self, lines: list[str], *, at_most_every_s: float = 0.1) -> None:
         """Draw, unless it was drawn a moment ago."""
-        if time.monotonic() < self._next_s:
+        if not self.due:
             return
         if not self._stream.isatty():
             self._next_s = time.monotonic() + 2.0
@@ -28,7 +34,7 @@ class Block:
         self._next_s = time.monotonic() + at_most_every_s
         width = shutil.get_terminal_size().columns
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
-        body = "".join(f"\r\x1b[K{line[: width - 1]}\n" for line in lines)
+        body = "".join(f"\r\x1b[K{_cut(line, width - 1)}\n" for line in lines)
         self._stream.write(f"{up}{body}")
         self._stream.flush()
         self._drawn = len(lines)
@@ -37,6 +43,15 @@ class Block:
         """Draw the last state for certain."""
         self._next_s = 0.0
         self.show(lines)
+
+
+def _cut(line: str, width: int) -> str:
+    """The first columns of a line; what only sets a colour takes none."""
+    pieces = re.split(r"(\x1b\[\d*m)", line)
+    for n in range(0, len(pieces), 2):
+        pieces[n] = pieces[n][:width]
+        width -= len(pieces[n])
+    return "".join(pieces)
 
 
 def one_or_more(text: str) -> int:

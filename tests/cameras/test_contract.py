@@ -13,11 +13,12 @@ import pytest
 
 from edge_inspector import cameras
 from edge_inspector.cameras.base import Camera
-from edge_inspector.config import BoardsConfig, CameraConfig, OpenCVConfig, ReplayConfig
+from edge_inspector.config import BoardsConfig, CameraConfig, OpenCVConfig, PlantConfig, ReplayConfig
 from edge_inspector.errors import CameraFault, CameraMissing, EndOfStream
 from edge_inspector.types import Pixels, Shot
 
 from . import servers
+from .lenses import plant_lens
 from .mjpeg_server import draw
 
 COUNT = 6
@@ -26,11 +27,15 @@ SLACK_S = 1.0  # for a busy machine
 
 @dataclass(frozen=True)
 class Case:
-    """A camera and what is to be expected of it. longest_s: how long one read may take."""
+    """A camera and what is to be expected of it. longest_s: how long one read may take.
+
+    named: what it shows has a name of its own (a file, a board).
+    """
 
     make: Callable[[], Camera]
     size: tuple[int, int]
     finite: bool = True
+    named: bool = True
     simulated: bool = True
     waits: bool = False
     longest_s: float = 0.2
@@ -73,7 +78,16 @@ def _file(media: Path) -> Iterator[Case]:
 
 def _live(source: int | str, media: Path, size: tuple[int, int]) -> Case:
     config = OpenCVConfig(source=source, read_timeout_ms=1500)
-    return _case(config, media, size, finite=False, simulated=False, longest_s=2.0 if source == 0 else 1.5)
+    return _case(config, media, size, finite=False, named=False, simulated=False, longest_s=2.0 if source == 0 else 1.5)
+
+
+def _plant(strobe: bool) -> Callable[[Path], Iterator[Case]]:
+    def start(media: Path) -> Iterator[Case]:
+        with plant_lens(media / "lens.sock"):
+            config = PlantConfig(address="lens.sock", strobe=strobe)
+            yield _case(config, media, (640, 640), finite=False, waits=not strobe)
+
+    return start
 
 
 def _mjpeg(media: Path) -> Iterator[Case]:
@@ -105,6 +119,8 @@ CASES: dict[str, Callable[[Path], Iterator[Case]]] = {
     "folder-slow": _replay("pictures", 3),
     "video": _replay("line.avi", 0),
     "video-paced": _replay("line.avi", 20),
+    "plant": _plant(strobe=False),
+    "plant-strobe": _plant(strobe=True),
     "opencv-file": _file,
     "opencv-mjpeg": _mjpeg,
     "opencv-rtsp": _rtsp,
@@ -213,7 +229,7 @@ def test_open_again(case: Case, camera: Camera) -> None:
     camera.close()
     assert camera.open() == case.size
     names += [take(camera, into).part_id for _ in range(2)]
-    if case.finite:
+    if case.named:
         assert len(set(names)) == 4
     else:
         assert names == [None] * 4
