@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_inspector.commands import doctor as doctor_command
 from edge_inspector.commands import doctor_devices
 
 ROOT = Path(__file__).parents[2]
@@ -203,3 +204,25 @@ def test_a_name_instead_of_an_address(line: Path) -> None:
     code, found = doctor(str(rewrite(line, verdicts=name)))
     assert code == 1
     assert "ZeroMQ binds addresses" in found["verdicts"][1]
+
+
+@pytest.mark.parametrize(
+    ("version", "state", "detail"),
+    [
+        ("3.15.9", "optional", "3.15.9 is too old; only for the gateway to a PLC over Modbus TCP"),
+        ("3.16", "ok", "3.16"),
+        ("3.99.1", "ok", "3.99.1"),
+        ("4.0.0", "optional", "4.0.0 is too new; only for the gateway to a PLC over Modbus TCP"),
+    ],
+)
+def test_a_library_between_two_versions(monkeypatch: pytest.MonkeyPatch, version: str, state: str, detail: str) -> None:
+    """As metadata write it: both ends count."""
+    monkeypatch.setattr(doctor_command, "version_of", lambda name: version)
+    found = doctor_command._library("pymodbus<4,>=3.16", "gateway")
+    assert (found.state, found.what, found.detail) == (state, "pymodbus", detail)
+
+
+def test_a_library_is_told_once() -> None:
+    """Though several extras ask for it."""
+    names = [found.what for found in doctor_command._libraries()]
+    assert len(names) == len(set(names))

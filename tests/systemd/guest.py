@@ -13,15 +13,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
 SUITE, PYTHON = "bookworm", "3.11"
 PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,python3-systemd,procps"
+EXTRAS = ("gateway", "opcua", "mqtt")
 PREFIX = "opt/edge-inspector"
 BOOT_S = 60.0
+RECIPE = "[reject]\ncritical = 1\n"  # of an engine in the guest
 
 
 def lacks() -> str | None:
@@ -96,6 +98,27 @@ def booted() -> Iterator[Guest]:
                 _clear_up()
 
 
+def eventually(condition: Callable[[], bool], within_s: float) -> float:
+    """Wait for something; how long it took, in seconds."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < within_s, f"not within {within_s} s"
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+def drop_in(guest: Guest, unit: str, text: str) -> None:
+    """Settings of one line's own, until the guest is gone."""
+    guest.write(f"/run/systemd/system/{unit}.service.d/test.conf", text)
+    guest.run("systemctl", "daemon-reload")
+
+
+def journal(guest: Guest, unit: str) -> str:
+    """What the journal has of a unit."""
+    guest.run("journalctl", "--sync")
+    return guest.run("journalctl", "-u", unit, "-o", "cat", "--no-pager")
+
+
 def _clear_up() -> None:
     """Remove the two control groups that nspawn leaves behind where it made them itself; only empty ones can be."""
     for mount in Path("/proc/mounts").read_text().splitlines():
@@ -110,7 +133,8 @@ def _root() -> Path:
     """The cached root file system; made where it is missing or was made by another recipe (two to five minutes)."""
     setup = configparser.ConfigParser()
     setup.read(CHECKOUT / "setup.cfg")
-    libraries = [line for line in setup["options"]["install_requires"].splitlines() if line and "tomli" not in line]
+    needed = [setup["options"]["install_requires"], *(setup["options.extras_require"][name] for name in EXTRAS)]
+    libraries = [line for line in "\n".join(needed).splitlines() if line and "tomli" not in line]
     recipe = "\n".join([SUITE, PACKAGES, *libraries])
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edge-inspector"
     root, stamp = cache / "debian-root", cache / "debian-root.recipe"

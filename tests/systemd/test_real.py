@@ -9,13 +9,13 @@ import base64
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from . import guest as guests
-from .guest import Guest
+from .guest import RECIPE, Guest, drop_in, eventually, journal
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,76 +24,6 @@ pytestmark = [
 ]
 
 UNITS = Path(__file__).parents[2] / "systemd"
-LINE = """
-[line]
-name = "{name}"
-[[station]]
-name = "top-1"
-engine = "{engine}"
-deadline_ms = {deadline_ms}
-[station.camera]
-{camera}
-"""
-STEPS = {
-    "fast": "[[script]]\ndelay_ms = 5\n",
-    "slow": "[[script]]\ndelay_ms = 400\n",
-    "hangs": "[[script]]\ndelay_ms = 2\n" * 25 + "[[script]]\ndelay_ms = 60000\n",
-}
-BOARDS = 'kind = "boards"\nrate = 20'
-RECIPE = "[reject]\ncritical = 1\n"
-
-
-@pytest.fixture(scope="module")
-def guest() -> Iterator[Guest]:
-    """A guest with the unit installed as the README says, and three scripted engines."""
-    readme = (UNITS / "README.md").read_text()
-    found = re.search(r"```sh install\n(.*?)```", readme, re.DOTALL)
-    assert found
-    with guests.booted() as guest:
-        guest.run("bash", "-euc", 'sudo() { "$@"; }; cd /src\n' + found[1])
-        for name, steps in STEPS.items():
-            folder = f"/etc/edge-inspector/engines/{name}"
-            guest.write(f"{folder}/model.toml", f'labels = ["short"]\ninput_size = [64, 64]\n{steps}')
-            guest.write(f"{folder}/recipe.toml", RECIPE)
-        yield guest
-
-
-@pytest.fixture
-def line(guest: Guest) -> Iterator[Callable[..., str]]:
-    """Writes a line's file and gives its unit, which is stopped in the end."""
-    units = []
-
-    def write(name: str, *, engine: str = "fast", deadline_ms: float = 80, camera: str = BOARDS) -> str:
-        text = LINE.format(name=name, engine=engine, deadline_ms=deadline_ms, camera=camera)
-        guest.write(f"/etc/edge-inspector/{name}.toml", text)
-        units.append(f"edge-inspector@{name}")
-        return units[-1]
-
-    yield write
-    for unit in units:
-        guest.run("systemctl", "stop", unit)
-        guest.run("systemctl", "reset-failed", unit, check=False)
-
-
-def eventually(condition: Callable[[], bool], within_s: float) -> float:
-    """Wait for something; how long it took, in seconds."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < within_s, f"not within {within_s} s"
-        time.sleep(0.1)
-    return time.monotonic() - began
-
-
-def drop_in(guest: Guest, unit: str, text: str) -> None:
-    """Settings of one line's own, until the guest is gone."""
-    guest.write(f"/run/systemd/system/{unit}.service.d/test.conf", text)
-    guest.run("systemctl", "daemon-reload")
-
-
-def journal(guest: Guest, unit: str) -> str:
-    """What the journal has of a unit."""
-    guest.run("journalctl", "--sync")
-    return guest.run("journalctl", "-u", unit, "-o", "cat", "--no-pager")
 
 
 def parts(guest: Guest, unit: str) -> int:
