@@ -65,8 +65,17 @@ BESIDE = {
     "models.speed": {"runners.base"},
     "gateway": {"gateway.base", "gateway.config", "gateway.registers"},
     "gateway.daemon_side": {"gateway.clocks"},
-    "gateway.gate": {"gateway.daemon_side", "gateway.plc_side", "gateway.queue", "gateway.window"},
+    "gateway.gate": {
+        "gateway.daemon_side",
+        "gateway.pairing",
+        "gateway.parts",
+        "gateway.plc_side",
+        "gateway.queue",
+        "gateway.window",
+    },
     "gateway.link": {"gateway.daemon_side"},
+    "gateway.pairing": {"gateway.clocks", "gateway.daemon_side", "gateway.parts"},
+    "gateway.parts": {"gateway.daemon_side"},
     "gateway.opcua": {"gateway.opcua_nodes", "gateway.opcua_server"},
     "gateway.plc_side": {"gateway.window"},
     "gateway.process": {

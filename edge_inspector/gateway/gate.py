@@ -8,13 +8,13 @@ that pass. I/O is done by whoever calls: `send`, `closed` and `alarm` are given,
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from .base import GateStatus, Heard, PartRecord
 from .config import GatewayConfig
 from .daemon_side import DaemonSide, Message
+from .pairing import Pairing
+from .parts import Counts, Part
 from .plc_side import Arrival, PlcSide
 from .queue import ResultQueue
 from .registers import MAP_VERSION, VISION, Codec, Registers, Result, Status, Verdict
@@ -24,43 +24,9 @@ HEARTBEAT_NS = 100_000_000
 WARNING_NS = 5_000_000_000
 COUNT_BITS = 36  # of a trigger id: how many parts we have seen; the rest is our session, so that nobody's ids are ours
 PREOPERATIONAL, ERROR, READY, RUNNING = 1, 3, 6, 8  # OPC 40100-1
-UNPAIRED_AT_MOST = 64  # verdicts of a hardware-triggered camera that wait for their trigger
 GRADES = (None, "A", "B", "C", "D")
 NO_VERDICT = frozenset({"no_verdict", "late_verdict", "not_healthy", "not_accepted"})
 NO_FAULT = frozenset({"ok", "defect", "too_close", "repeated", "disabled"})  # rejects that stop no line
-
-
-@dataclass(slots=True)
-class Part:
-    """One part between photo-eye and ejector. settled: what the PLC is to be told stands, unless it becomes worse.
-
-    earliest_us, latest_us: when it was at the photo-eye. result: the number under which the PLC was told.
-    verdict: the daemon's, once it was taken; it is acknowledged when the PLC has the result.
-    """
-
-    key: int
-    record: PartRecord
-    earliest_us: int | None
-    latest_us: int
-    deadline_us: int
-    settled: bool = False
-    paired: bool = False
-    result: int = 0
-    verdict: Message | None = None
-
-
-@dataclass(slots=True)
-class Counts:
-    """What became of the parts, and what went wrong on the way."""
-
-    parts: int = 0
-    passed: int = 0
-    rejected: int = 0
-    faulted: int = 0
-    late: int = 0
-    line_stops: int = 0
-    unmatched: int = 0
-    why: Counter[str] = field(default_factory=Counter)
 
 
 class Gate:
@@ -92,8 +58,7 @@ class Gate:
         self._parts: dict[int, Part] = {}
         self._results: dict[int, Part] = {}  # number -> the part whose daemon waits to hear that the PLC has it
         self._taken_back: set[int] = set()  # parts whose fail, after a pass, waits for a place in the queue
-        self._unpaired: deque[tuple[Message, int]] = deque()  # and until when to keep it
-        self._blind_us = 0  # a picture of a part that came before then is of one that we do not know
+        self._pairing = Pairing(table.picture_ms)
         self._problem = "starting"
         self._in_a_row = 0
         self._heartbeat, self._heartbeat_ns = 0, 0
@@ -113,7 +78,7 @@ class Gate:
                 self._alarm("the PLC was started anew", f"{len(self._parts)} parts on the belt are rejected")
             self._forget("not_healthy", now_ns)
             plc.begin(heard)
-            self._blind_us = self._utc_us(now_ns)
+            self._pairing.blind_us = self._utc_us(now_ns)
             self._look(now_ns)
             return
         arrivals = plc.take(heard)
@@ -172,9 +137,8 @@ class Gate:
         for part in list(self._parts.values()):
             if not part.settled and now_us >= part.deadline_us:
                 self._reject(part, "no_verdict", now_ns)
-        while self._unpaired and self._unpaired[0][1] < now_us:
-            self.counts.unmatched += 1
-            self._acknowledge(self._unpaired.popleft()[0], now_us)
+        for message in self._pairing.given_up(now_us):
+            self._unmatched(message, now_ns)
         if now_ns >= self._heartbeat_ns:
             self._heartbeat_ns, self._heartbeat = now_ns + HEARTBEAT_NS, self._heartbeat + 1
         open_us = [part.deadline_us for part in self._parts.values() if not part.settled]
@@ -318,38 +282,22 @@ class Gate:
         first = self.daemon.verdict(message, now_us)
         if self._table.triggers == "camera":
             if first:
-                self._unpaired.append((message, now_us + self.daemon.deadline_us))
-                if len(self._unpaired) > UNPAIRED_AT_MOST:
-                    self._acknowledge(self._unpaired.popleft()[0], now_us)
+                self._pairing.put(message, now_us + self.daemon.deadline_us)
                 self._pair(now_ns)
             return
         part = next((part for part in self._parts.values() if part.record.trigger_id == message["trigger_id"]), None)
         if part is None or part.record.encoder != message["encoder"] or part.record.epoch != message["epoch"]:
-            self.counts.unmatched += first
-            self._acknowledge(message, now_us)
+            self._unmatched(message, now_ns, first=first)
         elif part.verdict is None:
             self._apply(part, message, now_ns)
         elif part.record.t_written_us is not None:  # our acknowledgement was lost
             self._acknowledge(message, part.record.t_written_us)
 
     def _pair(self, now_ns: int) -> None:
-        """A hardware-triggered camera's pictures and the PLC's triggers: by time, and only where nothing else fits."""
-        while self._unpaired:
-            message = self._unpaired[0][0]
-            taken = None if message["t_grab_us"] is None else self.daemon.clocks.ours(message["t_grab_us"])
-            as_of_ns = self.plc.as_of_ns
-            lo_us, hi_us = (round(ms * 1000) for ms in self._table.picture_ms)
-            if taken is not None and (as_of_ns is None or self._utc_us(as_of_ns) + lo_us <= taken[1]):
-                return  # a trigger that we have not heard yet could be the one
-            self._unpaired.popleft()
-            fits = [
-                part
-                for part in self._parts.values()
-                if taken is not None
-                and taken[0] > self._blind_us + hi_us
-                and (part.earliest_us is None or part.earliest_us + lo_us <= taken[1])
-                and taken[0] <= part.latest_us + hi_us
-            ]
+        """A hardware-triggered camera's pictures and the PLC's triggers: a match only where nothing else fits."""
+        as_of_ns = self.plc.as_of_ns
+        known_us = None if as_of_ns is None else self._utc_us(as_of_ns)
+        for message, fits in self._pairing.matched(self._parts.values(), self.daemon.clocks, known_us=known_us):
             if len(fits) == 1 and not fits[0].paired:
                 fits[0].paired = True
                 fits[0].record.trigger_id, fits[0].record.epoch = message["trigger_id"], message["epoch"]
@@ -358,8 +306,12 @@ class Gate:
             for part in fits:  # one picture for two parts, or two pictures for one: nobody can say which shows which
                 part.paired = True
                 self._reject(part, "unpaired", now_ns)
-            self.counts.unmatched += not fits
-            self._acknowledge(message, self._utc_us(now_ns))
+            self._unmatched(message, now_ns, first=not fits)
+
+    def _unmatched(self, message: Message, now_ns: int, *, first: bool = True) -> None:
+        """A verdict of nothing that we know; the daemon need not send it again. first: count it."""
+        self.counts.unmatched += first
+        self._acknowledge(message, self._utc_us(now_ns))
 
     def _apply(self, part: Part, message: Message, now_ns: int) -> None:
         """The verdict of this very part, for the first time."""
@@ -441,7 +393,8 @@ class Gate:
             part.result = number
             self._results[number] = part
             verdict = Verdict.PASS if record.action == "pass" else Verdict.FAIL
-            grade = GRADES.index(part.verdict["grade"]) if part.verdict else 0
+            given = part.verdict["grade"] if part.verdict else None
+            grade = GRADES.index(given) if given in GRADES else 0
             return Result(number, record.id, record.tag, record.encoder, verdict, record.why, grade)
 
         if part.result:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from edge_inspector.gateway.base import Heard, PartRecord
+from edge_inspector.gateway.clocks import Clocks
 from edge_inspector.gateway.config import GatewayConfig, GatewayTable, PlcTable, WindowTable
 from edge_inspector.gateway.gate import Gate
 from edge_inspector.gateway.registers import Codec, Control, PlcBlock, Result, Status, Trigger, Verdict, VisionBlock
@@ -486,6 +487,207 @@ def test_what_the_plc_said_before_is_not_taken_for_news() -> None:
     assert not [what for what, _ in bench.alarms if "PLC was started" in what]
 
 
+def test_a_block_that_was_overtaken_within_a_millisecond_is_no_restart() -> None:
+    """An echo is not finer than that: two blocks with the same one, and the older comes last."""
+    bench = Bench().healthy()
+    bench.after(50)
+    bench.part()
+    bench.count -= 1
+    bench.plc()
+    assert not [what for what, _ in bench.alarms if "PLC was started" in what]
+
+
+def test_an_encoder_that_is_set_back_is_a_new_start() -> None:
+    """Or no part would pass until the belt has run all the way again."""
+    bench = Bench().healthy()
+    bench.after(1000)
+    trigger = bench.part()
+    assert trigger is not None
+    bench.encoder = 0
+    bench.plc()
+    bench.verdict(trigger)
+    assert not bench.results()
+    bench.after(100)
+    trigger = bench.part()
+    assert trigger is not None
+    bench.verdict(trigger)
+    assert bench.results()[-1].verdict is Verdict.PASS
+
+
+def test_what_the_ejector_has_done_already_a_new_plc_does_not_change() -> None:
+    """A part whose window was open when the PLC was started anew may have passed."""
+    bench = Bench().healthy()
+    trigger = bench.part()
+    assert trigger is not None
+    bench.verdict(trigger)
+    bench.after(390)
+    bench.boot = 2
+    bench.plc()
+    (record,) = bench.closed
+    assert (record.action, record.why) == ("pass", "ok")
+
+
+def test_parts_of_a_former_plc_stop_no_line() -> None:
+    """They had their verdicts; it is nobody's fault that these are of no use any more."""
+    bench = Bench(line_stop_after=2).healthy()
+    for _ in range(3):
+        trigger = bench.part()
+        assert trigger is not None
+        bench.verdict(trigger)
+        bench.after(50)
+    bench.boot = 2
+    bench.plc()
+    assert [record.action for record in bench.closed] == ["reject"] * 3
+    assert not bench.gate.line_stop
+
+
+def test_results_are_not_acknowledged_in_the_name_of_another_session() -> None:
+    """The PLC still speaks to our predecessor, and its number would free a place of ours."""
+    bench = Bench().healthy()
+    trigger = bench.part()
+    assert trigger is not None
+    bench.verdict(trigger)
+    bench.echoes, bench.acknowledged = False, 1
+    bench.plc()
+    assert len(bench.results()) == 1
+
+
+def test_a_pass_that_comes_first_after_a_standstill() -> None:
+    """Before anything else is done it is noticed that the daemon was not heard for too long."""
+    bench = Bench(picture_ms=(0.0, 2000.0), window=WindowTable(distance=40_000, tolerance=150)).healthy()
+    bench.gate.daemon.deadline_us = 5_000_000
+    trigger = bench.part()
+    assert trigger is not None
+    bench.now_ns += 600 * MS
+    bench.verdict(trigger)
+    assert not bench.results()
+    bench.encoder += 50_000
+    assert [record.why for record in bench.over()] == ["not_healthy"]
+
+
+def test_what_a_former_daemon_said_is_no_news() -> None:
+    """It does not come back by a message that was on its way for long, however many there were since."""
+    bench = Bench().healthy()
+    for n in range(200):
+        bench.epoch = f"{n:016x}"
+        bench.welcome()
+        bench.beat()
+    started = len(bench.alarms)
+    bench.epoch = f"{198:016x}"
+    bench.beat()
+    assert len(bench.alarms) == started
+    assert bench.gate.status().epoch == f"{199:016x}"
+    assert len(bench.gate.daemon._former) <= 64
+
+
+def test_verdicts_that_are_missing_are_chased() -> None:
+    """While more come, the daemon's memory moves on: what it still has must be asked for at once."""
+    bench = Bench().healthy()
+    bench.beat(last_seq=20)
+    bench.gate.turn(bench.now_ns)
+    gap = {"v": 1, "type": "gap", "station": "top", "epoch": bench.epoch, "oldest_seq": 15}
+    bench.now_ns += 2 * MS
+    bench.gate.message(gap, bench.now_ns)
+    bench.gate.turn(bench.now_ns)
+    assert [message["from_seq"] for message in bench.sent if message["type"] == "replay"] == [1, 15]
+
+
+def test_a_daemon_that_counts_wildly_fills_no_memory() -> None:
+    """Of what is missing, no more is kept in mind than a daemon keeps."""
+    bench = Bench().healthy()
+    for n in range(20):
+        bench.beat(last_seq=n * 10_000)
+    assert len(bench.gate.daemon._missing) <= 4096
+
+
+class TestTakenBack:
+    """A pass that the PLC has been told, or was to be told, and that does not hold any more."""
+
+    def passed(self, **gateway: Any) -> Bench:
+        """One part has a pass; then comes a second picture of it."""
+        bench = Bench(triggers="camera", picture_ms=(10.0, 30.0), **gateway).healthy()
+        bench.after(10)
+        bench.part()
+        bench.after(20)
+        bench.verdict({"trigger_id": 1, "part_id": "x", "encoder": None})
+        bench.after(10)
+        return bench
+
+    def second(self, bench: Bench) -> None:
+        """Another picture, taken when the first one was."""
+        bench.verdict({"trigger_id": 2, "part_id": "x", "encoder": None}, "reject",
+                      t_grab_us=bench.theirs_us() - 10_000)  # fmt: skip
+
+    def test_while_the_plc_is_not_heard(self) -> None:
+        """When it is back, it finds the fail."""
+        bench = self.passed()
+        bench.acknowledged = bench.gate.queue.number
+        bench.plc()
+        bench.gate.lost("connection refused", bench.now_ns)
+        self.second(bench)
+        assert [(r.verdict, r.reason) for r in bench.results()] == [(Verdict.FAIL, "unpaired")]
+
+    def test_before_there_was_a_place_for_it(self) -> None:
+        """What waits in the queue says what holds when its turn comes."""
+        bench = Bench(triggers="camera", picture_ms=(10.0, 30.0)).healthy()
+        for _ in range(9):
+            bench.after(50)
+            bench.part()
+            bench.after(20)
+            bench.verdict({"trigger_id": 1, "part_id": "x", "encoder": None})
+            bench.after(20)
+        bench.verdict({"trigger_id": 2, "part_id": "x", "encoder": None}, t_grab_us=bench.theirs_us() - 20_000)
+        bench.acknowledged = 8
+        bench.after(10)
+        assert {r.verdict for r in bench.results() if r.id == 9} == {Verdict.FAIL}
+
+    def test_while_there_is_no_place_for_the_fail(self) -> None:
+        """The PLC must not let the part pass in the meantime."""
+        bench = Bench(triggers="camera", picture_ms=(10.0, 30.0)).healthy()
+        for _ in range(8):
+            bench.after(50)
+            bench.part()
+            bench.after(20)
+            bench.verdict({"trigger_id": 1, "part_id": "x", "encoder": None})
+            bench.after(20)
+        assert bench.gate.healthy
+        bench.verdict({"trigger_id": 2, "part_id": "x", "encoder": None}, t_grab_us=bench.theirs_us() - 20_000)
+        assert Status.VISION_OK not in bench.vision().status
+        bench.acknowledged = 8
+        bench.after(10)
+        assert [(r.id, r.verdict) for r in bench.results()] == [(8, Verdict.FAIL)]
+        assert Status.VISION_OK in bench.vision().status
+
+
+class TestClocks:
+    """The bounds between the daemon's clock and ours hold, or are given up."""
+
+    def test_two_clocks_that_move_apart(self) -> None:
+        """500 us a second, the most by which Linux slews a clock, and hardly ever an answer."""
+        for rate in (-500e-6, 0.0, 500e-6):
+            clocks = Clocks()
+            for now_us in range(0, 120_000_000, 1_000_000):
+                theirs_us = round(now_us * (1 + rate)) + 7_000_000
+                if now_us % 40_000_000 == 0:
+                    clocks.answered(now_us - 2000, theirs_us - 1000, now_us)
+                clocks.received(theirs_us - (100 if now_us == 0 else 30_000), now_us)
+                found = clocks.ours(theirs_us)
+                assert found is not None
+                assert found[0] - 1 <= now_us <= found[1] + 1
+
+    def test_a_clock_that_stood_still(self) -> None:
+        """A machine was suspended: after the next answer the bounds are new."""
+        for lag_us in (-3_000_000, 3_000_000):
+            clocks = Clocks()
+            clocks.answered(0, 600, 1000)
+            clocks.received(100_000, 100_500)
+            clocks.answered(200_000, 200_600 - lag_us, 201_000)
+            found = clocks.ours(200_600 - lag_us)
+            assert found is None or found[0] <= 200_600 <= found[1]
+            clocks.answered(300_000, 300_600 - lag_us, 301_000)
+            assert clocks.ours(300_600 - lag_us) == pytest.approx((300_000, 301_000), abs=60)
+
+
 class TestCamera:
     """A hardware-triggered camera: pictures and triggers are paired by time."""
 
@@ -527,6 +729,31 @@ class TestCamera:
         bench.after(60)
         assert [result.verdict for result in bench.results()][-1] is Verdict.FAIL
         assert [record.action for record in bench.over()] == ["reject"]
+
+    def test_it_need_not_be_known_to_the_millisecond_when_the_part_came(self) -> None:
+        """The PLC's word may be as old as its cycle; what counts is that no other part fits."""
+        bench = self.paired(picture_ms=(10.0, 15.0))
+        bench.after(10)
+        bench.now_ns += 10 * MS
+        bench.part()
+        bench.now_ns += 12 * MS
+        bench.verdict({"trigger_id": 1, "part_id": "x", "encoder": None})
+        bench.after(40)
+        assert [result.verdict for result in bench.results()] == [Verdict.PASS]
+
+    def test_a_picture_of_a_part_that_came_before_us(self) -> None:
+        """We know nothing of that one, so its picture could be taken for that of the next."""
+        bench = Bench(triggers="camera", picture_ms=(10.0, 60.0))
+        bench.welcome()
+        bench.beat()
+        bench.plc()  # just before, a part was at the photo-eye
+        bench.after(20)
+        bench.encoder += 1000
+        bench.part()
+        bench.after(20)
+        bench.verdict({"trigger_id": 1, "part_id": "x", "encoder": None})
+        bench.after(60)
+        assert Verdict.PASS not in [result.verdict for result in bench.results()]
 
     def test_a_picture_of_nothing(self) -> None:
         """No trigger is near it."""
