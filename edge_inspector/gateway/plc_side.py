@@ -141,5 +141,5 @@ class PlcSide:
         self.last_id = block.trigger
 
     def _start(self) -> None:
+        """as_of_ns holds across starts: what was said before it is old, and what comes new came after it."""
         self._ids, self._encoder = Unwrap(self.id_bits), Unwrap(32)
-        self.as_of_ns = None
