@@ -166,8 +166,10 @@ def test_by_mark_needs_its_three_steps() -> None:
 
 
 def test_its_table() -> None:
-    """An address it must have."""
+    """An address it must have; and without strobe it needs someone who says when."""
     with pytest.raises(ValueError, match="address"):
         PlantConfig(address="")
     camera = PlantConfig(address="lens.sock")
-    assert StationConfig(name="a", engine="b", camera=camera).frozen_frames == 5
+    assert StationConfig(name="a", engine="b", camera=camera, trigger="gateway").frozen_frames == 5
+    with pytest.raises(ValueError, match="strobe"):
+        StationConfig(name="a", engine="b", camera=camera)

@@ -18,7 +18,7 @@ import pytest
 from tools.faults.chain import running
 from tools.faults.scenarios import SCENARIOS, Scenario, possible, run
 
-PARTS = 120
+PARTS = 100
 Runs = dict[str, "Future[dict[str, Any]]"]
 
 
