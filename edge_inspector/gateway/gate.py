@@ -101,6 +101,13 @@ class Gate:
         self.plc.broken(reason)
         self._look(now_ns)
 
+    def finish(self, now_ns: int) -> None:
+        """The last thing that is asked: everything is rejected from here on, and what is on the belt has its record."""
+        self.lost("the gateway stops", now_ns)
+        for part in list(self._parts.values()):
+            self._reject(part, "not_healthy", now_ns)
+            self._leave(part)
+
     def message(self, message: Message, now_ns: int) -> None:
         """The daemon has spoken."""
         daemon, kind, now_us = self.daemon, message["type"], self._utc_us(now_ns)

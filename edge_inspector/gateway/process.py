@@ -88,7 +88,7 @@ class Gateway:
     def stop(self) -> None:
         """Everything is rejected from here on; let the PLC see it, then close."""
         now_ns = time.monotonic_ns()
-        self.gate.lost("the gateway stops", now_ns)
+        self.gate.finish(now_ns)
         self._plc.show(self.gate.registers(now_ns), self.gate.queue.number)
         time.sleep(FAREWELL_S)
         self._plc.close()

@@ -51,7 +51,8 @@ def test_no_escape(runs: Runs, scenario: Scenario) -> None:
     assert None not in [event["passes_ms"] for event in summary["events"]], summary["logs"]
     passed = [part for part in summary["gateway"] if part["action"] == "pass"]
     assert all(part["outcome"] == "pass" and part["why"] == "ok" for part in passed)
-    assert summary["good_bin"] <= len(passed)
+    if "gateway killed" not in scenario.name:  # it dies with the records of what is on the belt
+        assert summary["good_bin"] <= len(passed)
     names = [(part["trigger_id"], part["epoch"]) for part in summary["gateway"] if part["trigger_id"]]
     assert len(set(names)) == len(names)
 
