@@ -89,7 +89,7 @@ class Gateway:
         """Everything is rejected from here on; let the PLC see it, then close."""
         now_ns = time.monotonic_ns()
         self.gate.finish(now_ns)
-        self._plc.show(self.gate.registers(now_ns), self.gate.queue.number)
+        self._show(now_ns)
         time.sleep(FAREWELL_S)
         self._plc.close()
         self._link.close()
@@ -105,17 +105,24 @@ class Gateway:
                 self.gate.lost(event.reason, time.monotonic_ns())
             elif isinstance(event, Shown):
                 self.gate.shown(event.number, event.t_ns)
+        heard = []
         for message in self._link.receive():
             self.gate.message(message, time.monotonic_ns())
+            heard.append(message)
+        self._show(time.monotonic_ns())  # first of all, as a part is on its way
+        for message in heard:
             if message["type"] == "verdict" and not message.get("replay"):
                 for watcher in self._watchers:
                     watcher.verdict(message)
         now_ns = time.monotonic_ns()
         due_ns = self.gate.turn(now_ns)
-        self._plc.show(self.gate.registers(now_ns), self.gate.queue.number)
+        self._show(now_ns)
         if self._watchers or now_ns >= self._status_ns:
             self._tell(now_ns)
         return due_ns
+
+    def _show(self, now_ns: int) -> None:
+        self._plc.show(self.gate.registers(now_ns), self.gate.queue.number)
 
     def _tell(self, now_ns: int) -> None:
         """Ten times a second, and where health has changed."""
