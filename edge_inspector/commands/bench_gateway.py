@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ COUNTS_PER_S = 1000  # of the encoder: the ejector is a second behind the photo-
 def measure(folder: Path, *, rate: float, seconds: float) -> dict[str, Any]:
     """So many parts a second, for so long; an engine that costs nothing must lie in folder/engines/nothing.
 
+    parts: of which there are still records. rejected: by reason; too_close is this PLC's own unsteadiness.
     publish_to_register_ms: from the daemon's t_publish_us to the moment from which the PLC's next poll finds it.
     gate_ms: of that, the gateway's own share. Raises FailedError where the line does not come up.
     """
@@ -68,17 +70,17 @@ def measure(folder: Path, *, rate: float, seconds: float) -> dict[str, Any]:
 
 def _tell(records: Path) -> dict[str, Any]:
     """What the gateway wrote of the parts."""
-    whole, own, missed, parts = Histogram(), Histogram(), 0, 0
-    for line in records.read_text().splitlines():
+    whole, own, why = Histogram(), Histogram(), Counter[str]()
+    for line in (line for path in records.parent.glob(f"{records.name}*") for line in path.open()):
         record = json.loads(line)
-        parts += 1
-        missed += record["action"] != "pass"
+        why[record["why"]] += 1
         if record["t_shown_us"] is not None and record["t_publish_us"] is not None:
             whole.add(record["t_shown_us"] - record["t_publish_us"])
             own.add(record["t_shown_us"] - record["t_verdict_us"])
     return {
-        "parts": parts,
-        "not_passed": missed,
+        "parts": why.total(),
+        "passed": why.pop("ok", 0),
+        "rejected": dict(why),
         "publish_to_register_ms": {name: us / 1000 for name, us in whole.summary_us().items()},
         "gate_ms": {name: us / 1000 for name, us in own.summary_us().items()},
     }
