@@ -1,7 +1,8 @@
 """Watch a whole line, each of its parts a process: a simulated conveyor with its PLC, a daemon that inspects drawn
 circuit boards, the gateway between the two, and a subscriber that counts along.
 
-Ends with a summary; exit 1 where daemon and subscriber do not agree on what became of every part.
+Ends with a summary; exit 1 where daemon, subscriber and plant do not agree on what became of every part, or the gateway
+or the plant did not live to the end.
 """
 
 from __future__ import annotations
@@ -121,6 +122,7 @@ def main(args: argparse.Namespace) -> int:
                 plant.process.terminate()
                 _follow(subscriber, tally, plant, block, args.parts)
             code = daemon.wait(10)
+            gateway_lived = others[0].poll() is None
         finally:
             for process in (plant.process, *others):
                 process.terminate()
@@ -129,8 +131,12 @@ def main(args: argparse.Namespace) -> int:
         print(f"edge-inspector: the daemon ended with {code}:", file=sys.stderr)
         print((args.out / "daemon.log").read_text()[-2000:], file=sys.stderr)
         return code
-    summary = tally.summary(plant.summary())
+    told = plant.summary()
+    summary = tally.summary(told)
     print(json.dumps(summary) if args.json else "\n".join(_tell(summary, tally.late, tally.picture)))
+    if not (gateway_lived and told):
+        print(f"edge-inspector: gateway or plant ended too early; see {args.out / 'daemon.log'}", file=sys.stderr)
+        return 1
     return 0 if tally.adds_up() else 1
 
 

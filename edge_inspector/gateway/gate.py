@@ -200,7 +200,8 @@ class Gate:
         told = {
             "parts": counts.parts, "passed": counts.passed, "rejected": counts.rejected, "faulted": counts.faulted,
             "late": counts.late, "line_stops": counts.line_stops, "unmatched": counts.unmatched,
-            "overruns": self.queue.overruns, "lost_triggers": self.plc.lost, "on_the_belt": len(self._parts),
+            "overruns": self.queue.overruns, "lost_results": self.queue.lost, "lost_triggers": self.plc.lost,
+            "on_the_belt": len(self._parts),
         }  # fmt: skip
         return GateStatus(
             self.healthy, self._problem, self.state, self.line_stop, self.daemon.epoch, self.simulated, told

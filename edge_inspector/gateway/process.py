@@ -109,7 +109,8 @@ class Gateway:
         for message in self._link.receive():
             self.gate.message(message, time.monotonic_ns())
             heard.append(message)
-        self._show(time.monotonic_ns())  # first of all, as a part is on its way
+        if heard:
+            self._show(time.monotonic_ns())  # first of all, as a part is on its way
         for message in heard:
             if message["type"] == "verdict" and not message.get("replay"):
                 for watcher in self._watchers:
@@ -129,6 +130,7 @@ class Gateway:
         if now_ns < self._status_ns and self._status is not None and self._status.healthy == self.gate.healthy:
             return
         self._status_ns, self._status = now_ns + STATUS_NS, self.gate.status()
+        self._status.counts.update(unsent=self._link.unsent, malformed=self._link.malformed)
         for watcher in self._watchers:
             watcher.status(self._status)
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import psutil
 import pytest
 
 DEMO = [sys.executable, "-m", "edge_inspector", "demo", "--json"]
@@ -62,6 +63,21 @@ def test_ctrl_c_ends_with_a_summary(tmp_path: Path) -> None:
     summary = json.loads(printed)
     assert 0 < summary["triggers"] < 1000
     assert summary["gaps"] == 0
+
+
+def test_a_gateway_that_dies_is_told(tmp_path: Path) -> None:
+    """Everything is rejected from then on, which adds up; but nobody shall take it for a good end."""
+    command = [*DEMO, "--out", str(tmp_path), "--parts", "60", "--rate", "20"]
+    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert demo.stderr is not None
+    while "  0 of 60 parts" in demo.stderr.readline():
+        pass
+    (gateway,) = [each for each in psutil.Process(demo.pid).children() if "gateway" in each.cmdline()]
+    gateway.kill()
+    printed, said = demo.communicate(timeout=60)
+    assert demo.returncode == 1, said
+    assert json.loads(printed)["escapes"] == 0
+    assert "ended too early" in said
 
 
 def test_a_demo_that_cannot_start_ends(tmp_path: Path) -> None:

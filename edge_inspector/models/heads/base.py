@@ -151,9 +151,6 @@ class Found:
     need: str = ""
 
 
-Recognise = Callable[[Signature, Hints], Sequence[Found]]
-
-
 def floats(values: Sequence[float]) -> NDArray[np.float32]:
     """A float32 array."""
     return np.array(values, np.float32)
