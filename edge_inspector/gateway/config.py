@@ -20,7 +20,7 @@ class GatewayTable:
 
     station: whose verdicts count here. triggers: `plc`, we forward each to the daemon, whose station has the trigger
     `gateway`; or `camera`, which is triggered by hardware, and its pictures are paired with the PLC's triggers by
-    time. picture_ms: from photo-eye to exposure, the earliest and the latest; a picture outside is of another part (with
+    time. picture_ms: from photo-eye to exposure, the earliest and the latest; one outside is of another part (with
     `plc` it can only be too late: the daemon takes none from before its trigger). line_stop_after: so many parts in a
     row without a verdict stop the line; 0 never. id_bits: of the PLC's trigger counter. records: a file for one JSON
     line a part; "" for none.
