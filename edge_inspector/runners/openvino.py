@@ -40,7 +40,7 @@ class OpenVinoRunner:
         # each request's own input memory, so that the letterbox is written where the engine reads
         self.inputs: Sequence[Pixels] = [request.get_input_tensor(0).data[0] for request in self._requests]
         self._outputs: list[Answer] = [
-            tuple(request.get_tensor(name).data[0] for name in OUTPUTS[task]) for request in self._requests
+            tuple(request.get_tensor(name).data[0, ...] for name in OUTPUTS[task]) for request in self._requests
         ]
 
     def submit(self, lane: int) -> None:

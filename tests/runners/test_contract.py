@@ -117,3 +117,26 @@ def test_the_machine_is_described() -> None:
     assert machine.runtime == "openvino"
     assert machine.version[0].isdigit()
     assert machine.device
+
+
+def test_a_single_number_is_this_picture_s(tmp_path: Path) -> None:
+    """An anomaly engine's score has no dimension but the batch: it must follow the picture, in every lane."""
+    onnx = pytest.importorskip("onnx")
+    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, [1, 16, 16, 3])
+    heat = onnx.helper.make_tensor_value_info("heatmap", onnx.TensorProto.FLOAT, [1, 16, 16])
+    score = onnx.helper.make_tensor_value_info("score", onnx.TensorProto.FLOAT, [1])
+    most = onnx.numpy_helper.from_array(np.array(255.0, np.float32), "most")
+    nodes = [
+        onnx.helper.make_node("Cast", ["image"], ["floats"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Div", ["floats", "most"], ["shares"]),
+        onnx.helper.make_node("ReduceMax", ["shares"], ["heatmap"], axes=[3], keepdims=0),
+        onnx.helper.make_node("ReduceMax", ["shares"], ["score"], axes=[1, 2, 3], keepdims=0),
+    ]
+    graph = onnx.helper.make_graph(nodes, "brightest", [image], [heat, score], [most])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "model.onnx")
+    runner = OpenVinoRunner(tmp_path / "model.onnx", "anomaly", precision="fp32")
+    for level, lane in ((51, 0), (204, 1), (102, 0)):
+        runner.inputs[lane][:] = level
+        runner.submit(lane)
+        assert float(runner.collect(lane)[1]) == pytest.approx(level / 255, abs=1e-6)
