@@ -14,6 +14,8 @@ COMMANDS = {
     "import": "make an engine of any ONNX file that a framework exported",
     "build": "compile an engine for this machine",
     "calibrate": "make an engine fast, set thresholds, measure camera and timing",
+    "evaluate": "measure an engine on labelled pictures, and see what it gets wrong",
+    "explain": "show what drove an engine's verdict on a picture, as a heat map",
     "run": "inspect: run the line that a TOML file describes",
     "gateway": "carry verdicts to a PLC over Modbus TCP, rejecting by default",
     "check": "say what is wrong with a line's TOML file, without starting",

@@ -102,7 +102,7 @@ def _present_recipe(engine: Engine, path: Path | None) -> tuple[Path | None, Rec
 def _samples(args: argparse.Namespace, engine: Engine) -> list[Sample]:
     """The labelled parts. What a classifier calls good is no defect."""
     tables = engine.tables
-    read = read_dataset(args.data, tables.labels, annotations=args.annotations)
+    read = read_dataset(args.data, tables.labels, annotations=args.annotations, good=tables.good)
     labelled = [
         Sample(sample.image, tuple(box for box in sample.boxes if box.label not in tables.good))
         for sample in read

@@ -1,25 +1,28 @@
-"""Labelled pictures, in whichever of four usual forms: COCO, VOC, YOLO, or a folder for good parts and for each class.
+"""Labelled pictures, in whichever of five usual forms: COCO, VOC, YOLO, CSV, or a folder for good parts and each class.
 
 What is there says which. A file that does not fit raises ConfigError: file, place, what was found, what was expected.
 """
 
 from __future__ import annotations
 
+import csv
 import difflib
 import hashlib
 import json
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..cameras.replay import SUFFIXES
-from ..errors import ConfigError
+from ..errors import CameraMissing, ConfigError
 from .looking import read_picture
+from .yolo_names import yolo_names
 
-GOOD = "good"
+GOOD, DEFECTIVE = "good", "defective"
+Labels = tuple[str, ...] | None  # the names that are known; None: every name is taken
+Skipped = dict[Path, str] | None  # pictures that are missing or cannot be read, and why; None: they are an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,45 +35,97 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture. boxes: None where nobody labelled it, () for a good part."""
+    """A picture. boxes: None where nobody labelled it, () for a good part. probability: that it is defective."""
 
     image: Path
     boxes: tuple[Box, ...] | None
+    probability: float | None = None
 
 
-def form_of(folder: Path, annotations: Path | None = None) -> str:
-    """Which form the data has: COCO, VOC, YOLO or folders. Raises ConfigError where it is none of them."""
-    if annotations is not None or (folder / "annotations.json").is_file():
-        return "COCO"
-    if any((folder / "annotations").glob("*.xml")):
-        return "VOC"
-    if any((folder / "labels").glob("*.txt")):
-        return "YOLO"
-    if folder.is_dir() and any(pictures(each) for each in folder.iterdir() if each.is_dir() and each.name != "images"):
+def form_of(data: Path, annotations: Path | None = None) -> str:
+    """Which form the data has: COCO, VOC, YOLO, CSV or folders. Raises ConfigError where it is none of them."""
+    if data.is_file() or annotations is not None:
+        return "CSV" if (annotations or data).suffix.lower() == ".csv" else "COCO"
+    for name, form in (("annotations.json", "COCO"), ("annotations/*.xml", "VOC"), ("labels/*.txt", "YOLO")):
+        if any(data.glob(name)):
+            return form
+    if (data / "labels.csv").is_file():
+        return "CSV"
+    if data.is_dir() and any(pictures(each) for each in data.iterdir() if each.is_dir() and each.name != "images"):
         return "folders"
     raise ConfigError(
-        f"{folder}: found no labelled data, expected annotations.json (COCO), annotations/*.xml and images/ (VOC), "
-        f"labels/*.txt and images/ (YOLO), or the folder {GOOD}/ and one for each class"
+        f"{data}: found no labelled data, expected annotations.json (COCO), annotations/*.xml and images/ (VOC), "
+        f"labels/*.txt and images/ (YOLO), labels.csv (CSV), or the folder {GOOD}/ and one for each class"
     )
 
 
-def read_dataset(folder: Path, labels: tuple[str, ...], *, annotations: Path | None = None) -> list[Sample]:
-    """Every picture with its labels, by name. labels: the engine's, for YOLO in the order of its numbers.
+def read_dataset(
+    data: Path,
+    labels: Labels,
+    *,
+    annotations: Path | None = None,
+    good: tuple[str, ...] = (GOOD,),
+    skipped: Skipped = None,
+) -> list[Sample]:
+    """Every picture with its labels, by name. data: a folder, or a COCO or CSV file itself.
 
-    annotations: a COCO file elsewhere; its file names are relative to `folder`, or to images/ there. In folders a label
-    is for a whole picture, so its box is all of it. A label the engine does not know is refused.
+    labels: the engine's; another is refused. None: all are taken. For YOLO in the order of its numbers, where no file
+    beside the data names them. annotations: a COCO or CSV file elsewhere; its file names are relative to `data`, or to
+    images/ there. In folders and CSV a label is for a whole picture, so its box is all of it; that of a good part is
+    "good" or one of `good`. skipped: where given, missing and broken pictures go in there and are no error.
     """
-    form = form_of(folder, annotations)
+    form, folder = form_of(data, annotations), data.parent if data.is_file() else data
+    table = _table(data, annotations, form)
     if form == "COCO":
-        samples = _coco(annotations or folder / "annotations.json", folder, labels)
+        samples = _coco(table, folder, labels, skipped)
+    elif form == "CSV":
+        rows = [(row, _file(folder, row.file, row.where, skipped)) for row in _csv(table, labels, good)]
+        samples = [
+            Sample(sample.image, sample.boxes, row.probability)
+            for row, file in rows
+            if file is not None
+            for sample in _whole(file, row.label, labels, good, row.where, skipped)
+        ]
     elif form == "folders":
-        samples = _folders(folder, labels)
+        samples = _folders(folder, labels, good, skipped)
+    elif form == "VOC":
+        _note_missing(folder / "annotations", "*.xml", folder, skipped)
+        samples = [_voc(folder / "annotations" / f"{path.stem}.xml", path, labels) for path in _images(folder)]
     else:
-        beside, suffix = (_voc, "annotations/{}.xml") if form == "VOC" else (_yolo, "labels/{}.txt")
-        samples = [_beside(folder / suffix.format(path.stem), path, labels, beside) for path in _images(folder)]
+        names = yolo_names(folder) or labels or labels_of(folder)
+        _note_missing(folder / "labels", "*.txt", folder, skipped)
+        paths = [(folder / "labels" / f"{path.stem}.txt", path) for path in _images(folder)]
+        samples = [sample for text, path in paths for sample in _yolo(text, path, names, labels, skipped)]
     if not samples:
-        raise ConfigError(f"{folder}: found no pictures, expected some with labels ({form})")
+        raise ConfigError(f"{data}: found no pictures, expected some with labels ({form})")
     return sorted(samples, key=lambda sample: sample.image)
+
+
+def labels_of(data: Path, *, annotations: Path | None = None, good: tuple[str, ...] = (GOOD,)) -> tuple[str, ...]:
+    """The classes of defects in a data set, in the same order every time: by COCO's id, YOLO's number, or name."""
+    form = form_of(data, annotations)
+    if form == "COCO":
+        path = _table(data, annotations, form)
+        return tuple(name for _, name in sorted(_categories(path, _tables(path)).items()))
+    if form == "YOLO":
+        names = yolo_names(data)
+        if names is None:
+            raise ConfigError(f"{data}: found no names of the classes, expected data.yaml with names, or classes.txt")
+        return names
+    if form == "VOC":
+        samples = read_dataset(data, None, skipped={})
+        return tuple(sorted({box.label for sample in samples for box in sample.boxes or ()}))
+    if form == "CSV":
+        found = {row.label for row in _csv(_table(data, annotations, form), None, good)}
+    else:
+        found = {each.name for each in data.iterdir() if each.is_dir() and pictures(each)}
+    return tuple(sorted(found - {GOOD, "", *good}))
+
+
+def _table(data: Path, annotations: Path | None, form: str) -> Path:
+    """The one file with all labels, where the form has one."""
+    inside = data / ("labels.csv" if form == "CSV" else "annotations.json")
+    return annotations or (data if data.is_file() else inside)
 
 
 def good_parts(folder: Path) -> list[Sample]:
@@ -97,8 +152,32 @@ def fingerprint(samples: list[Sample], folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _coco(path: Path, folder: Path, labels: tuple[str, ...]) -> list[Sample]:
+def _coco(path: Path, folder: Path, labels: Labels, skipped: Skipped) -> list[Sample]:
     """COCO's instances: images, annotations, categories. A picture without an annotation is a good part."""
+    tables = _tables(path)
+    names = _categories(path, tables)
+    boxes: dict[object, list[Box]] = {}
+    for n, entry in enumerate(tables["images"]):
+        boxes[_key(entry, "id", int, f"{path}: images[{n}]")] = []
+    for n, entry in enumerate(tables["annotations"]):
+        where = f"{path}: annotations[{n}]"
+        image, category = _key(entry, "image_id", int, where), _key(entry, "category_id", int, where)
+        if image not in boxes or category not in names:
+            which = ("image_id", image, "images") if image not in boxes else ("category_id", category, "categories")
+            raise ConfigError(f"{where}.{which[0]}: found {which[1]}, expected the id of one of {which[2]}")
+        x, y, width, height = _numbers(_key(entry, "bbox", list, where), f"{where}.bbox", 4)
+        label = _known(names[category], labels, where)
+        boxes[image].append(Box(label, _in_order((x, y, x + width, y + height), f"{where}.bbox")))
+    samples = []
+    for n, entry in enumerate(tables["images"]):
+        where = f"{path}: images[{n}]"
+        image = _file(folder, _key(entry, "file_name", str, where), f"{where}.file_name", skipped)
+        samples += [Sample(image, tuple(boxes[entry["id"]]))] if image else []
+    return samples
+
+
+def _tables(path: Path) -> dict[str, list[Any]]:
+    """What a COCO file has to have."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -109,31 +188,76 @@ def _coco(path: Path, folder: Path, labels: tuple[str, ...]) -> list[Sample]:
     for key, table in tables.items():
         if not isinstance(table, list):
             raise ConfigError(f"{path}: {key}: found {_show(table)}, expected a list, as in a COCO file")
-    names: dict[object, str] = {}
-    for n, entry in enumerate(tables["categories"] or []):
-        where = f"{path}: categories[{n}]"
-        names[_key(entry, "id", int, where)] = _key(entry, "name", str, where)
-    boxes: dict[object, list[Box]] = {}
-    for n, entry in enumerate(tables["images"] or []):
-        boxes[_key(entry, "id", int, f"{path}: images[{n}]")] = []
-    for n, entry in enumerate(tables["annotations"] or []):
-        where = f"{path}: annotations[{n}]"
-        image, category = _key(entry, "image_id", int, where), _key(entry, "category_id", int, where)
-        if image not in boxes or category not in names:
-            which = ("image_id", image, "images") if image not in boxes else ("category_id", category, "categories")
-            raise ConfigError(f"{where}.{which[0]}: found {which[1]}, expected the id of one of {which[2]}")
-        x, y, width, height = _numbers(_key(entry, "bbox", list, where), f"{where}.bbox", 4)
-        label = _known(names[category], labels, where)
-        boxes[image].append(Box(label, _in_order((x, y, x + width, y + height), f"{where}.bbox")))
-    samples = []
-    for n, entry in enumerate(tables["images"] or []):
-        where = f"{path}: images[{n}]"
-        samples.append(Sample(_file(folder, _key(entry, "file_name", str, where), where), tuple(boxes[entry["id"]])))
-    return samples
+    return {key: table or [] for key, table in tables.items()}
 
 
-def _voc(path: Path, image: Path, labels: tuple[str, ...]) -> tuple[Box, ...]:
-    """Pascal VOC: an XML file for each picture."""
+def _categories(path: Path, tables: dict[str, list[Any]]) -> dict[int, str]:
+    places = [(f"{path}: categories[{n}]", entry) for n, entry in enumerate(tables["categories"])]
+    return {_key(entry, "id", int, where): _key(entry, "name", str, where) for where, entry in places}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of a CSV file: a picture's file, and its class, "" for none."""
+
+    where: str
+    file: str
+    label: str
+    probability: float | None
+
+
+def _csv(path: Path, labels: Labels, good: tuple[str, ...]) -> list[_Row]:
+    """A line for each picture: its file, and its class or how likely it is defective; an empty one is no label."""
+    try:
+        header, *lines = csv.reader(path.read_text(encoding="utf-8-sig").splitlines())
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}; expected a CSV file with a header line") from None
+    keys = [key.strip().lower() for key in header]
+    image = _column(keys, ("image", "file", "filename", "path"))
+    label, chance = _column(keys, ("class", "label")), _column([key[-11:] for key in keys], ("probability",))
+    if image is None or (label is None and chance is None):
+        missing = "image" if image is None else "class or probability"
+        raise ConfigError(f"{path}: line 1: found {', '.join(header)}, expected a column {missing}")
+    rows = []
+    for n, line in enumerate(lines, start=2):
+        where = f"{path}: line {n}"
+        if not any(line):
+            continue
+        if len(line) != len(header):
+            raise ConfigError(f"{where}: found {len(line)} values, expected {len(header)}, as in the first line")
+        probability = _share(line[chance], where) if chance is not None and line[chance].strip() else None
+        name = line[label].strip() if label is not None else ""
+        if label is None and probability is not None:
+            name = GOOD if probability < 0.5 else _only_defect(labels, good, where)
+        rows.append(_Row(where, line[image].strip(), name, probability))
+    return rows
+
+
+def _column(keys: list[str], names: tuple[str, ...]) -> int | None:
+    return next((keys.index(name) for name in names if name in keys), None)
+
+
+def _only_defect(labels: Labels, good: tuple[str, ...], where: str) -> str:
+    """What a picture has that is likely defective."""
+    bad = [DEFECTIVE] if labels is None else [label for label in labels if label not in (GOOD, *good)]
+    if len(bad) != 1:
+        raise ConfigError(f"{where}: found a probability, expected a class: the engine knows {', '.join(bad)}")
+    return bad[0]
+
+
+def _whole(path: Path, name: str, labels: Labels, good: tuple[str, ...], where: str, skipped: Skipped) -> list[Sample]:
+    """A picture with a label for all of it; none where it is skipped."""
+    if name == GOOD or name in good or not name:
+        return [Sample(path, () if name else None)]
+    _known(name, labels, where)
+    size = _size(path, skipped)
+    return [] if size is None else [Sample(path, (Box(name, (0.0, 0.0, float(size[1]), float(size[0]))),))]
+
+
+def _voc(path: Path, image: Path, labels: Labels) -> Sample:
+    """Pascal VOC: an XML file for each picture; without it nobody labelled the picture."""
+    if not path.is_file():
+        return Sample(image, None)
     try:
         objects = ET.parse(path).getroot().findall("object")  # noqa: S314  # expat bounds what entities grow to
     except ET.ParseError as error:
@@ -144,21 +268,28 @@ def _voc(path: Path, image: Path, labels: tuple[str, ...]) -> tuple[Box, ...]:
         texts = [found.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
         label = _known((found.findtext("name") or "").strip(), labels, f"{where}.name")
         boxes.append(Box(label, _in_order(_numbers(texts, f"{where}.bndbox", 4), f"{where}.bndbox")))
-    return tuple(boxes)
+    return Sample(image, tuple(boxes))
 
 
-def _yolo(path: Path, image: Path, labels: tuple[str, ...]) -> tuple[Box, ...]:
-    """A line for each box: number of the class, then centre and size (or a polygon) as shares of the picture's size."""
-    height, width = read_picture(image).shape[:2]
+def _yolo(path: Path, image: Path, names: tuple[str, ...], labels: Labels, skipped: Skipped) -> list[Sample]:
+    """A line for each box: number of the class, then centre and size (or a polygon) as shares of the picture's size.
+
+    Without its file nobody labelled the picture.
+    """
+    if not path.is_file():
+        return [Sample(image, None)]
+    size = _size(image, skipped)
+    if size is None:
+        return []
+    height, width = size
     boxes = []
     for n, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
         if not (words := line.split()):
             continue
         where = f"{path}: line {n}"
-        if not words[0].isdigit() or int(words[0]) >= len(labels):
-            raise ConfigError(
-                f'{where}: found class "{words[0]}", expected 0 to {len(labels) - 1}: {", ".join(labels)}'
-            )
+        if not words[0].isdigit() or int(words[0]) >= len(names):
+            raise ConfigError(f'{where}: found class "{words[0]}", expected 0 to {len(names) - 1}: {", ".join(names)}')
+        label = _known(names[int(words[0])], labels, where)
         if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
             raise ConfigError(f"{where}: found {len(words)} numbers, expected 5: class, centre x, y, width, height")
         values = _numbers(words[1:], where, len(words) - 1)
@@ -170,47 +301,57 @@ def _yolo(path: Path, image: Path, labels: tuple[str, ...]) -> tuple[Box, ...]:
                 f"{where}: found {min(values):g} to {max(values):g}, expected shares of the picture, 0 to 1"
             )
         xyxy = (min(x) * width, min(y) * height, max(x) * width, max(y) * height)
-        boxes.append(Box(labels[int(words[0])], _in_order(xyxy, where)))
-    return tuple(boxes)
+        boxes.append(Box(label, _in_order(xyxy, where)))
+    return [Sample(image, tuple(boxes))]
 
 
-def _beside(
-    path: Path,
-    image: Path,
-    labels: tuple[str, ...],
-    read: Callable[[Path, Path, tuple[str, ...]], tuple[Box, ...]],
-) -> Sample:
-    """A picture whose labels stand in a file of their own; without the file nobody labelled it."""
-    return Sample(image, read(path, image, labels) if path.is_file() else None)
-
-
-def _folders(folder: Path, labels: tuple[str, ...]) -> list[Sample]:
+def _folders(folder: Path, labels: Labels, good: tuple[str, ...], skipped: Skipped) -> list[Sample]:
     """good/ and a folder for each class."""
-    samples = []
-    for each in sorted(path for path in folder.iterdir() if path.is_dir() and pictures(path)):
-        if each.name != GOOD:
-            _known(each.name, labels, str(each))
-        for path in pictures(each):
-            height, width = (0, 0) if each.name == GOOD else read_picture(path).shape[:2]
-            whole = Box(each.name, (0.0, 0.0, float(width), float(height)))
-            samples.append(Sample(path, () if each.name == GOOD else (whole,)))
-    return samples
+    return [
+        sample
+        for each in sorted(path for path in folder.iterdir() if path.is_dir() and pictures(path))
+        for path in pictures(each)
+        for sample in _whole(path, each.name, labels, good, str(each), skipped)
+    ]
+
+
+def _note_missing(labels: Path, pattern: str, folder: Path, skipped: Skipped) -> None:
+    """Label files without a picture, where the caller asks to be told."""
+    if skipped is not None:
+        there = {path.stem for path in _images(folder)} | {"classes"}
+        absent = [path.stem for path in labels.glob(pattern) if path.stem not in there]
+        skipped.update({folder / "images" / stem: "is missing" for stem in absent})
+
+
+def _size(image: Path, skipped: Skipped) -> tuple[int, int] | None:
+    """The picture's (height, width); None where it cannot be read, and that is no error."""
+    try:
+        height, width = read_picture(image).shape[:2]
+    except CameraMissing:
+        if skipped is None:
+            raise
+        skipped[image] = "cannot be read"
+        return None
+    return height, width
 
 
 def _images(folder: Path) -> list[Path]:
     return pictures(folder / "images") or pictures(folder)
 
 
-def _file(folder: Path, name: str, where: str) -> Path:
-    """The picture that a COCO file names."""
+def _file(folder: Path, name: str, where: str, skipped: Skipped) -> Path | None:
+    """The picture that a COCO or CSV file names; None where it is missing, and that is no error."""
     for path in (folder / name, folder / "images" / name, folder.parent / name):
         if path.is_file():
             return path
-    raise ConfigError(f'{where}.file_name: found "{name}", expected a picture that is there: {folder / name}')
+    if skipped is None:
+        raise ConfigError(f'{where}: found "{name}", expected a picture that is there: {folder / name}')
+    skipped[folder / name] = "is missing"
+    return None
 
 
-def _known(name: str, labels: tuple[str, ...], where: str) -> str:
-    if name not in labels:
+def _known(name: str, labels: Labels, where: str) -> str:
+    if labels is not None and name not in labels:
         near = difflib.get_close_matches(name, labels, n=1, cutoff=0.0)[0]
         raise ConfigError(f'{where}: the engine knows no class "{name}"; the nearest is "{near}"')
     return name
@@ -232,6 +373,13 @@ def _numbers(values: Any, where: str, count: int) -> tuple[float, ...]:
     if len(numbers) != count or not all(abs(number) < 1e9 for number in numbers):
         raise ConfigError(f"{where}: found {_show(values)}, expected {count} numbers")
     return numbers
+
+
+def _share(text: str, where: str) -> float:
+    (value,) = _numbers([text], where, 1)
+    if not 0.0 <= value <= 1.0:
+        raise ConfigError(f"{where}: found {value:g}, expected a probability, 0 to 1")
+    return value
 
 
 def _in_order(xyxy: tuple[float, ...], where: str) -> tuple[float, float, float, float]:

@@ -1,15 +1,16 @@
-"""Four forms of labelled data mean the same, and what is wrong in a file is named with its place."""
+"""Five forms of labelled data mean the same, and what is wrong in a file is named with its place."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from edge_inspector.commands.dataset import Box, Sample, fingerprint, form_of, good_parts, read_dataset
+from edge_inspector.commands.dataset import Box, Sample, fingerprint, form_of, good_parts, labels_of, read_dataset
 from edge_inspector.errors import ConfigError
 
 LABELS = ("scratch", "dent")
@@ -86,6 +87,125 @@ def test_folders_label_whole_pictures(tmp_path: Path) -> None:
     assert good_parts(tmp_path / "good") == [Sample(good, ())]
 
 
+@pytest.mark.parametrize("key", ["class", "Label"])
+def test_csv_labels_whole_pictures(two: Path, key: str) -> None:
+    """Beside the pictures, or the file itself; a class that the engine calls good is a good part's, "" nobody's."""
+    text(two / "labels.csv", f"image,{key},note\nimages/a.png,dent,\nimages/b.png,fine,x\nimages/c.png,,\n")
+    picture(two / "images" / "c.png")
+    assert form_of(two) == form_of(two / "labels.csv") == "CSV"
+    whole = Box("dent", (0, 0, 100, 80))
+    for data in (two, two / "labels.csv"):
+        samples = read_dataset(data, LABELS, good=("fine",))
+        assert [sample.boxes for sample in samples] == [(whole,), (), None]
+    assert labels_of(two, good=("fine",)) == ("dent",)
+    assert labels_of(two) == ("dent", "fine")
+
+
+def test_csv_of_probabilities(two: Path) -> None:
+    """From a half on defective: with the only defect that the engine knows."""
+    text(two / "some.csv", "file,defect_probability\nimages/a.png,0.5\nimages/b.png,0.49\n")
+    box = (0, 0, 100, 80)
+    for labels, name in ((None, "defective"), (("good", "broken"), "broken")):
+        samples = read_dataset(two / "some.csv", labels)
+        assert [(each.boxes, each.probability) for each in samples] == [((Box(name, box),), 0.5), ((), 0.49)]
+    with pytest.raises(ConfigError, match=r"some.csv: line 2: found a probability, expected a class"):
+        read_dataset(two / "some.csv", LABELS)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "expected a CSV file with a header line"),
+        ("picture,class\na.png,dent", "line 1: found picture, class, expected a column image"),
+        ("image,size\na.png,3", "line 1: found image, size, expected a column class or probability"),
+        ("image,class\na.png", "line 2: found 1 values, expected 2"),
+        ("image,class\nc.png,dent", 'line 2: found "c.png", expected a picture that is there'),
+        ("image,class\na.png,dint", 'line 2: the engine knows no class "dint"; the nearest is "dent"'),
+        ("image,probability\na.png,1.5", "line 2: found 1.5, expected a probability"),
+        ("image,probability\na.png,yes", 'line 2: found ["yes"], expected 1 numbers'),
+    ],
+)
+def test_what_is_wrong_in_a_csv_is_named(two: Path, content: str, says: str) -> None:
+    """File, line, what was found, what was expected."""
+    text(two / "labels.csv", content)
+    with pytest.raises(ConfigError) as refused:
+        read_dataset(two, LABELS)
+    assert says in str(refused.value)
+
+
+def test_coco_file_itself(two: Path) -> None:
+    """Its pictures lie beside it, or in images/."""
+    text(two / "some.json", json.dumps(coco()))
+    assert [sample.boxes for sample in read_dataset(two / "some.json", None)] == [(BOX,), ()]
+
+
+def test_labels_of_coco_are_in_the_order_of_their_ids(two: Path) -> None:
+    """Also those that no picture has."""
+    categories = [{"id": 9, "name": "a"}, {"id": 3, "name": "dent"}]
+    text(two / "annotations.json", json.dumps({**coco(), "categories": categories}))
+    assert labels_of(two) == ("dent", "a")
+
+
+def test_labels_of_voc_are_in_the_order_of_their_names(two: Path) -> None:
+    """Any name is taken where no engine says which there are."""
+    text(two / "annotations" / "a.xml", voc())
+    text(two / "annotations" / "b.xml", voc("a bump"))
+    assert labels_of(two) == ("a bump", "dent")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("data.yaml", "train: images\nnames: ['dent', scratch]  # two\n"),
+        ("data.yml", "nc: 2\nnames:\n  # two\n  - dent\n\n  - 'scratch'\nval: images\n"),
+        ("data.yaml", "names:\n- dent\n- scratch"),
+        ("data.yaml", 'names:\n  1: scratch\n  0: "dent"\npath: .'),
+        ("data.yaml", "names: {0: dent, 1: scratch}"),
+        ("data.yaml", "names: [dent,\n  scratch]\n"),
+        ("classes.txt", "dent\n\nscratch\n"),
+        ("labels/classes.txt", "dent\nscratch\n"),
+        ("obj.names", "dent\nscratch"),
+    ],
+)
+def test_names_of_yolo(two: Path, name: str, content: str) -> None:
+    """They go before the order of the engine's labels."""
+    text(two / "labels" / "a.txt", "0 0.25 0.5 0.25 0.5\n")
+    text(two / name, content)
+    assert labels_of(two) == ("dent", "scratch")
+    assert read_dataset(two, LABELS)[0].boxes == read_dataset(two, None)[0].boxes == (BOX,)
+
+
+@pytest.mark.parametrize("content", [None, "nc: 2", "names: {0: dent, 2: scratch}"])
+def test_yolo_without_names_says_what_to_add(two: Path, content: str | None) -> None:
+    """Nobody can know what number 0 is."""
+    text(two / "labels" / "a.txt", "0 0.25 0.5 0.25 0.5\n")
+    if content:
+        text(two / "data.yaml", content)
+    for read in (labels_of, partial(read_dataset, labels=None)):
+        with pytest.raises(ConfigError, match="names"):
+            read(two)
+
+
+def test_missing_and_broken_pictures_can_be_skipped(two: Path) -> None:
+    """Where the caller asks to be told."""
+    text(two / "labels.csv", "image,class\na.png,dent\nb.png,dent\nc.png,dent\n")
+    text(two / "images" / "b.png", "no picture")
+    skipped: dict[Path, str] = {}
+    assert [each.image.name for each in read_dataset(two, LABELS, skipped=skipped)] == ["a.png"]
+    assert skipped == {two / "images" / "b.png": "cannot be read", two / "c.png": "is missing"}
+
+
+@pytest.mark.parametrize(("folder", "suffix"), [("annotations", "xml"), ("labels", "txt")])
+def test_labels_without_a_picture_are_told(two: Path, folder: str, suffix: str) -> None:
+    """Where the caller asks for what is missing; what names the classes is no label."""
+    text(two / folder / f"a.{suffix}", voc() if suffix == "xml" else "1 0.25 0.5 0.25 0.5")
+    text(two / folder / f"gone.{suffix}", "")
+    text(two / "labels" / "classes.txt", "scratch\ndent\n")
+    skipped: dict[Path, str] = {}
+    assert [each.boxes for each in read_dataset(two, LABELS, skipped=skipped)] == [(BOX,), None]
+    assert skipped == {two / "images" / "gone": "is missing"}
+
+
 def test_a_polygon_of_yolo_is_the_box_around_it(two: Path) -> None:
     """Segmentation labels have corners in place of centre and size."""
     text(two / "labels" / "a.txt", "1 0.125 0.25 0.375 0.5 0.2 0.75")
@@ -146,8 +266,14 @@ def test_the_fingerprint_is_of_names_contents_and_labels(two: Path, tmp_path: Pa
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real pictures are not here: ../shared/data")
 def test_real_sets() -> None:
-    """DeepPCB is COCO, NEU-DET is VOC; every picture of both has a defect."""
+    """DeepPCB is COCO, NEU-DET is VOC: every picture of both has a defect. ELPV is CSV."""
     boards = read_dataset(REAL / "deeppcb", ("open", "short", "mousebite", "spur", "copper", "pin-hole"))
     assert (len(boards), sum(len(each.boxes or ()) for each in boards)) == (1000, 6873)
     steel = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")
     assert [bool(each.boxes) for each in read_dataset(REAL / "neu_det", steel)] == [True] * 1440
+    cells = read_dataset(REAL / "elpv", ("good", "defective"))
+    assert (len(cells), sum(bool(each.boxes) for each in cells)) == (
+        1970,
+        sum((each.probability or 0) > 0.5 for each in cells),
+    )
+    assert labels_of(REAL / "elpv") == ("defective",)
