@@ -25,6 +25,7 @@ COMMANDS = {
     "trigger": "send triggers, as a gateway would, and print what comes back",
     "keys": "make keys, and say who may enter with them",
     "replay": "inspect a folder of pictures at full speed, without a network",
+    "export": "make a data set for labelling of the pictures a line has kept",
     "bench": "measure this machine: engine, pipeline, latency, memory",
     "doctor": "what is installed, what answers, what is missing",
 }

@@ -19,6 +19,7 @@ from .errors import ConfigError
 from .types import Severity
 
 TRIGGERS = ("camera", "gateway", "free-run")
+KEEP = ("reject", "fault", "near_miss")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -125,6 +126,8 @@ class StationConfig:
     trigger no frame is waited for any longer; the deadline where not given. transfer_ms: from exposure to the frame's
     arrival here, so that a frame exposed before a gateway's trigger is not taken for the part. frozen_after: so many
     identical frames in a row are a frozen camera; 0 does not look (the default for `replay`, where they may be meant).
+    keep: of which parts the pictures are kept: `reject`; `fault`, where the engine failed on the picture; `near_miss`,
+    where something was found that did not count, or too little for a reject.
     """
 
     name: str
@@ -136,6 +139,7 @@ class StationConfig:
     max_age_ms: float | None = None
     transfer_ms: float = 0.0
     frozen_after: int | None = None
+    keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checked_name("name", self.name)
@@ -149,6 +153,9 @@ class StationConfig:
             at_least("max_age_ms", self.max_age_ms, 1.0)
         if self.frozen_after is not None and self.frozen_after != 0:
             at_least("frozen_after", self.frozen_after, 2)
+        for kind in self.keep:
+            if kind not in KEEP:
+                raise ValueError(f'keep: found "{kind}", expected {_either(KEEP)}')
 
     @property
     def deadline_ns(self) -> int:
@@ -209,17 +216,22 @@ class LineTable:
     """name: the line's name, part of every topic. engines: the folder of engine folders, relative to this file.
 
     keep_warm_ms: an engine that has rested so long infers a grey picture, so that the next part finds its clocks up
-    and its caches full; a part that comes just then waits for it. 0: never.
+    and its caches full; a part that comes just then waits for it. 0: never. keep_folder: where the pictures lie that
+    stations `keep`, relative to this file; not given: /var/lib/edge-inspector/<line>/kept, which the systemd unit lets
+    it write. keep_mb: what they may take there; the oldest go first.
     """
 
     name: str
     engines: str = "engines"
     keep_warm_ms: float = 0.0
+    keep_folder: str = ""
+    keep_mb: int = 1000
 
     def __post_init__(self) -> None:
         checked_name("name", self.name)
         if self.keep_warm_ms != 0.0:
             at_least("keep_warm_ms", self.keep_warm_ms, 1.0)
+        at_least("keep_mb", self.keep_mb, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +257,11 @@ class LineConfig:
     def key_folder(self) -> Path | None:
         """Where the keys lie; None where none are used."""
         return self.resolve(self.publish.keys) if self.publish.keys else None
+
+    @property
+    def keep_folder(self) -> Path:
+        """Where kept pictures lie."""
+        return self.resolve(self.line.keep_folder or f"/var/lib/edge-inspector/{self.line.name}/kept")
 
 
 def load(path: Path) -> LineConfig:

@@ -121,7 +121,8 @@ class Grabber:
         self.progress_ns = time.monotonic_ns()
         size = self._station.frame_size = self._camera.open()
         if size != self._pool.size:
-            self._pool = FramePool(CAPACITY + 3, size)  # beside those that wait: one here, one with infer, one spare
+            # beside those that wait: one here, one with infer, one spare; and those that may be kept
+            self._pool = FramePool(CAPACITY + 3 + self._station.spare_frames, size)
             self._sameness = Sameness()
         self._say("")
         self.opened.set()

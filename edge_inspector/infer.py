@@ -20,7 +20,7 @@ from .models.answers import detections_of
 from .models.folder import Engine
 from .preprocess import GREY, Letterbox
 from .runners.base import Runner
-from .station import Decided, EngineHealth, Event, Job, Opened, Station, identity
+from .station import FAULTS_IN_A_ROW, Decided, EngineHealth, Event, Job, Opened, Picture, Station, identity
 from .types import Pixels, Reason, Shot, Verdict
 
 log = logging.getLogger(__name__)
@@ -134,11 +134,17 @@ class Inferrer:
                 return
             finally:
                 self._health.busy_since_ns = 0
+            if job.station.shelf is not None:
+                job.frame = frame.handed_on()  # held until it is known whether its picture is kept
         self._flying.append((lane, job, part, fit))
 
     def _collect(self) -> None:
         """Wait for the oldest lane, and judge what it found."""
         lane, job, part, fit = self._flying.popleft()
+        with job.frame:
+            self._judge(lane, job, part, fit)
+
+    def _judge(self, lane: int, job: Job, part: Part, fit: Letterbox) -> None:
         try:
             self._health.busy_since_ns = time.monotonic_ns()
             answer = self._runner.collect(lane)
@@ -147,7 +153,7 @@ class Inferrer:
             recipe, size = job.station.recipe, self._runner.inputs[lane].shape[:2]
             frame = job.frame.pixels.shape[:2]
             detections = detections_of(self._engine.tables, answer, fit, size, floor=recipe.floor, frame=frame)
-            decided = Decided(part, judge(detections, recipe), identity(recipe))
+            verdict = judge(detections, recipe)
         except Exception as error:
             self._failed(job, part, error)
             return
@@ -157,7 +163,8 @@ class Inferrer:
         self._measure(part)
         self._count_success()
         part.t_decided_ns = time.monotonic_ns()
-        self._outbox.put(decided)
+        picture = job.station.picture(job.frame, verdict, recipe)
+        self._outbox.put(Decided(part, verdict, identity(recipe), picture))
 
     def _not_worth_it(self, station: Station, part: Part, shot: Shot, now_ns: int) -> Verdict | None:
         """A fault for a part that must not or need not go to the engine."""
@@ -176,14 +183,19 @@ class Inferrer:
         self._outbox.put(Opened(part), ring=False)  # the publisher comes round long before the deadline
         return part
 
-    def _fault(self, job: Job, part: Part, verdict: Verdict) -> None:
+    def _fault(self, job: Job, part: Part, verdict: Verdict, picture: Picture | None = None) -> None:
         part.t_decided_ns = time.monotonic_ns()
-        self._outbox.put(Decided(part, verdict, identity(job.station.recipe)))
+        self._outbox.put(Decided(part, verdict, identity(job.station.recipe), picture))
 
     def _failed(self, job: Job, part: Part, error: Exception) -> None:
-        """An error is this part's fault verdict; the first of a row is logged."""
+        """An error is this part's fault verdict; the first of a row is logged. Where an engine fails on and on, its
+        pictures have nothing to tell, and would drive all others out of the folder.
+        """
         self._count_fault(error)
-        self._fault(job, part, Verdict.fault(Reason.ENGINE_FAULT))
+        verdict, picture = Verdict.fault(Reason.ENGINE_FAULT), None
+        if self._health.faults_in_a_row <= FAULTS_IN_A_ROW:
+            picture = job.station.picture(job.frame, verdict, job.station.recipe)
+        self._fault(job, part, verdict, picture)
 
     def _count_fault(self, error: Exception) -> None:
         if isinstance(error, EngineLost):

@@ -18,17 +18,21 @@ from .config import LineConfig, OpenCVConfig, StationConfig
 from .errors import ConfigError, EngineLost, FailedError
 from .grab import CAPACITY, Grabber
 from .infer import Inferrer
+from .keeper import Keeper
 from .ledger import guard_for
-from .mailbox import Intake, Outbox
+from .mailbox import Intake, Outbox, Shelf
 from .models.folder import Engine, find
 from .preprocess import use_one_thread
 from .publisher import Publisher
 from .recipe import Recipe, load_recipe, refuse_for_frame
 from .runners.base import Runner
-from .station import EngineHealth, Event, Job, Station
+from .station import EngineHealth, Event, Job, Station, ToKeep
 from .wire import Clock, Origin
 
 log = logging.getLogger(__name__)
+
+PLACES = 8  # pictures that may wait to be written
+KEEP_S = 1.0  # so long the last of them may take when the line stops
 
 
 class Loop(Protocol):
@@ -110,6 +114,13 @@ class Line:
         self._inferrers: list[Inferrer] = []
         self._grabbers: list[Grabber] = []
         self._workers = [self._publish]
+        keeping = {station.name: station for station in self.stations if station.config.keep}
+        shelf: Shelf[ToKeep] = Shelf(PLACES)
+        for station in keeping.values():
+            station.shelf = shelf
+        self._keeper = Keeper(config.keep_folder, config.line.keep_mb * 1_000_000, shelf, keeping)
+        # not among the workers: nobody waits for it, and a disk that hangs must not end the line
+        self._keep = Worker("keep", self._keeper, allowed_ns=0) if keeping else None
 
     def start(self, cancelled: threading.Event) -> None:
         """Heartbeats first, then engines, warm-up and cameras; returns when parts are inspected, or when cancelled.
@@ -118,6 +129,8 @@ class Line:
         """
         self._publish.start()
         use_one_thread()
+        if self._keep is not None:
+            self._keep.start()
         for engine in {a.engine.folder: a.engine for a in self._assignments}.values():
             if not cancelled.is_set():
                 self._start_engine(engine)
@@ -183,6 +196,9 @@ class Line:
         self._publisher.stop(time.monotonic_ns() + max(0, round((until - time.monotonic()) * 1e9)))
         if self._publish.is_alive():
             self._publish.join(within_s + 1.0)
+        self._keeper.stop()
+        if self._keep is not None and self._keep.is_alive():
+            self._keep.join(KEEP_S)
         for runner in self._runners:
             runner.close()
         return not any(worker.is_alive() for worker in self._workers)
@@ -201,6 +217,9 @@ class Line:
         warm_s = self._config.line.keep_warm_ms / 1e3 or math.inf
         inferrer = Inferrer(engine, runner, self._healths[engine.folder], intake, self._outbox, keep_warm_s=warm_s)
         self._runners.append(runner)
+        for station in self.stations:
+            if station.shelf is not None and station.name in [a.config.name for a in users]:
+                station.spare_frames = len(runner.inputs) + PLACES
         self._inferrers.append(inferrer)
         self._intakes[engine.folder] = intake
         best_ns = inferrer.warm_up(backlog=backlog)

@@ -1,12 +1,15 @@
-"""Between threads: FramePool (fixed buffers), Intake (waiting frames, by station), Outbox (events to the publisher).
+"""Between threads: FramePool (fixed buffers), Intake (waiting frames, by station), Outbox (events to the publisher),
+Shelf (pictures to be kept).
 
-Every drop policy has a name here: `Intake.put` refuses when full, `Intake.put_latest` lets the newest win and counts.
+Every drop policy has a name here: `Intake.put` refuses when full, `Intake.put_latest` lets the newest win and counts,
+`Shelf.place` refuses when full.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import threading
 from collections import deque
 from typing import Generic, TypeVar
@@ -140,3 +143,26 @@ class Outbox(Generic[T]):
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self._bell)
+
+
+class Shelf(Generic[T]):
+    """What waits for the keep thread. Never more frames than there are places, and nobody waits for one."""
+
+    def __init__(self, places: int) -> None:
+        self._places = threading.Semaphore(places)
+        self._items: queue.SimpleQueue[T] = queue.SimpleQueue()
+
+    def place(self, frame: Frame) -> Frame | None:
+        """The same buffer in another Frame, whose release frees the place; None, and the frame is as before: full."""
+        return frame.handed_on(then=self._places.release) if self._places.acquire(blocking=False) else None
+
+    def put(self, item: T) -> None:
+        """Hand an item to the keep thread; its frame has a place."""
+        self._items.put(item)
+
+    def get(self, timeout_s: float) -> T | None:
+        """The next item; None where there is none within the time."""
+        try:
+            return self._items.get(timeout=timeout_s)
+        except queue.Empty:
+            return None

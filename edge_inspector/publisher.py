@@ -17,7 +17,7 @@ from .endpoints import bind
 from .gateways import Gateways
 from .ledger import Part
 from .mailbox import Outbox
-from .station import Event, Opened, Station, identity
+from .station import Event, Opened, Picture, Station, ToKeep, identity
 from .types import Outcome, Reason, Verdict
 from .wire import Clock, Identity, VerdictMessage, counts_message, encode, verdict_message
 
@@ -185,7 +185,7 @@ class Publisher:
         if isinstance(event, Opened):
             self._stations[event.part.station].ledger.open(event.part)
         else:
-            self._settle(event.part, event.verdict, event.recipe)
+            self._settle(event.part, event.verdict, event.recipe, event.picture)
 
     def _trigger(self, station: Station, message: dict[str, Any], now_ns: int) -> str:
         """A gateway says that a part is before the camera; "" or why there will be no verdict for it."""
@@ -213,10 +213,13 @@ class Publisher:
                     station.pending.remove(part)
                 self._settle(part, Verdict.fault(reason), identity(station.recipe))
 
-    def _settle(self, part: Part, verdict: Verdict, recipe: Identity) -> None:
+    def _settle(self, part: Part, verdict: Verdict, recipe: Identity, picture: Picture | None = None) -> None:
         """The one place where a part gets its verdict."""
         station = self._stations[part.station]
         settled = station.ledger.settle(part, verdict, time.monotonic_ns())
+        kind = "" if settled is None else station.keeps(settled.verdict)
+        if picture is not None and not kind:
+            picture.frame.release()
         if settled is None:
             return
         if settled.verdict.outcome is Outcome.FAULT:
@@ -226,6 +229,8 @@ class Publisher:
         self._publish(self._topics[part.station][settled.verdict.outcome], payload)
         self._gateways.publish(part.station, settled.seq, payload, part.deadline_ns, settled.t_ns)
         self._histories[part.station].append(message)
+        if picture is not None and kind and station.shelf is not None:
+            station.shelf.put(ToKeep(picture, message, kind))
 
     def _beat(self, now_ns: int) -> None:
         """Every station's heartbeat; and a log line where its state has changed."""

@@ -9,11 +9,12 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 
-from .config import StationConfig
+from .config import KEEP, StationConfig
 from .ledger import Ledger, Part, Stage, guard_for
+from .mailbox import Shelf
 from .recipe import Recipe
-from .types import Frame, Reason, Verdict
-from .wire import Identity, Origin
+from .types import Frame, Outcome, Reason, Verdict
+from .wire import Identity, Origin, VerdictMessage
 
 FAULTS_IN_A_ROW = 3  # so many engine faults one after another, and the station is no longer ready
 TRIGGERS_KEPT = 16_384  # ids by which a duplicate is recognised
@@ -45,7 +46,8 @@ class Station:
 
     pending: gateway triggers that wait for their frame (publisher appends and sets `triggered`, grab takes).
     recipe: swapped whole by SIGHUP. camera_problem: why no usable frame comes, "" while they do (grab writes).
-    frame_size: (height, width), once it is open. ledger: the publisher's alone.
+    frame_size: (height, width), once it is open. ledger: the publisher's alone. shelf: where pictures are kept; None
+    where they are not. spare_frames: how many frames that may hold, or the engine's lanes for it.
     """
 
     config: StationConfig
@@ -62,6 +64,8 @@ class Station:
     last_fault_ns: int = 0
     last_fault: str = ""
     counters: dict[str, int] = field(default_factory=dict)
+    shelf: Shelf[ToKeep] | None = None
+    spare_frames: int = 0
 
     def __post_init__(self) -> None:
         # a camera's parts are numbered here, once each: only what a gateway sends can come twice
@@ -76,6 +80,22 @@ class Station:
     def part(self, trigger_id: int, t_trigger_ns: int) -> Part:
         """A new part whose time runs from t_trigger_ns."""
         return Part(self.name, trigger_id, t_trigger_ns, t_trigger_ns + self.config.deadline_ns)
+
+    def keeps(self, verdict: Verdict) -> str:
+        """As what of its `keep` a part's picture is kept; "" where it is not."""
+        doubtful = verdict.near_misses or (verdict.defects and verdict.outcome is Outcome.PASS)
+        kinds = (verdict.outcome.value, "near_miss" if doubtful else "")
+        return next((kind for kind in KEEP if kind in kinds and kind in self.config.keep), "")
+
+    def picture(self, frame: Frame, verdict: Verdict, recipe: Recipe) -> Picture | None:
+        """Hand a part's frame on where its picture is kept and there is a place for it. The infer thread's."""
+        if self.shelf is None or not self.keeps(verdict):
+            return None
+        placed = self.shelf.place(frame)
+        if placed is None:
+            self.counters["keep_skipped"] += 1
+            return None
+        return Picture(placed, recipe)
 
     def state(self, now_ns: int) -> tuple[str, str]:
         """(`starting`, `ready`, `degraded`, `fault` or `stopping`; why)."""
@@ -112,12 +132,30 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A part's frame with a place on the shelf, and what the part was judged by."""
+
+    frame: Frame
+    recipe: Recipe
+
+
+@dataclass(frozen=True, slots=True)
 class Decided:
-    """To the publisher: this is to be said of the part, by this recipe."""
+    """To the publisher: this is to be said of the part, by this recipe. picture: to be kept, if it is said."""
 
     part: Part
     verdict: Verdict
     recipe: Identity
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToKeep:
+    """To the keep thread: a picture, what was published of its part, and as what it is kept."""
+
+    picture: Picture
+    message: VerdictMessage
+    kind: str
 
 
 Event = Opened | Decided

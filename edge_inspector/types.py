@@ -176,6 +176,18 @@ class Frame:
         give_back, self._give_back = self._give_back, _nothing
         give_back(self.pixels)
 
+    def handed_on(self, *, then: Callable[[], None] | None = None) -> Frame:
+        """The same buffer in a Frame of its own, which gives it back and then calls `then`; this one no longer does."""
+        give_back, self._give_back = self._give_back, _nothing
+        if then is None:
+            return Frame(self.pixels, self.shot, give_back)
+
+        def both(pixels: Pixels) -> None:
+            give_back(pixels)
+            then()
+
+        return Frame(self.pixels, self.shot, both)
+
 
 def _nothing(pixels: Pixels) -> None:
     """A frame that was given back has nothing more to give."""

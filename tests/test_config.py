@@ -45,6 +45,8 @@ def test_smallest_line(tmp_path: Path) -> None:
     assert station.camera == BoardsConfig()
     assert config.resolve("engines") == tmp_path / "engines"
     assert config.resolve("/srv/engines") == Path("/srv/engines")
+    assert station.keep == ()
+    assert (config.keep_folder, config.line.keep_mb) == (Path("/var/lib/edge-inspector/line1/kept"), 1000)
 
 
 def test_every_key_arrives(tmp_path: Path) -> None:
@@ -53,10 +55,10 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     folder.mkdir()
     config = read(
         tmp_path,
-        '[line]\nname = "l-1.x_2"\nengines = "mine"\n'
+        '[line]\nname = "l-1.x_2"\nengines = "mine"\nkeep_folder = "hard"\nkeep_mb = 5\n'
         '[publish]\nverdicts = "tcp://127.0.0.1:5571"\ngateway = "ipc:///tmp/g"\nhistory = 10\n'
         '[[station]]\nname = "a"\nengine = "e"\nrecipe = "r.toml"\ntrigger = "gateway"\ndeadline_ms = 20\n'
-        "max_age_ms = 7.5\ntransfer_ms = 3\nfrozen_after = 9\n"
+        "max_age_ms = 7.5\ntransfer_ms = 3\nfrozen_after = 9\nkeep = ['fault', 'reject']\n"
         '[station.camera]\nkind = "opencv"\nsource = "rtsp://camera/1"\nwidth = 640\nheight = 480\nfps = 30\n'
         'fourcc = "MJPG"\nopen_timeout_ms = 100\nread_timeout_ms = 10\n'
         '[[station]]\nname = "b"\nengine = "e"\n'
@@ -78,6 +80,8 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     )
     assert (first.deadline_ns, first.max_age_ns, first.transfer_ms) == (20_000_000, 7_500_000, 3.0)
     assert (first.recipe, first.trigger) == ("r.toml", "gateway")
+    assert (config.keep_folder, config.line.keep_mb) == (tmp_path / "hard", 5)
+    assert (first.keep, second.keep) == (("fault", "reject"), ())
     assert second.camera == ReplayConfig(path="pictures", rate=5.0, loop=True)
     assert third.camera == BoardsConfig(rate=0.0, seed=4, count=3, defect_rate=1.0)
     assert [station.frozen_frames for station in config.station] == [9, 0, 0]
@@ -176,6 +180,10 @@ WRONG = [
     (station("max_age_ms = 0"), ["station[0].max_age_ms: found 0", "expected 1.0 or more"]),
     (station("transfer_ms = -1"), ["station[0].transfer_ms: found -1", "expected 0.0 or more"]),
     (station("frozen_after = 1"), ["station[0].frozen_after: found 1", "expected 2 or more"]),
+    (station('keep = ["near-miss"]'), ['station[0].keep: found "near-miss"', '"reject" or "fault" or "near_miss"']),
+    (station('keep = ["pass"]'), ['station[0].keep: found "pass"', 'expected "reject" or']),
+    (station('keep = "reject"'), ['station[0].keep: found "reject" (str)', "expected array"]),
+    ('[line]\nname = "x"\nkeep_mb = 0\n' + STATION + BOARDS, ["line.keep_mb: found 0", "expected 1 or more"]),
     (station("recipe = ['a']"), ["station[0].recipe: found", "expected str"]),
     (publish("history = 0"), ["publish.history: found 0", "expected 1 to"]),
     (publish("history = true"), ["publish.history: found True", "expected int"]),

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_inspector.errors import OutboxFull
-from edge_inspector.mailbox import FramePool, Intake, Outbox
-from edge_inspector.types import Shot
+from edge_inspector.mailbox import FramePool, Intake, Outbox, Shelf
+from edge_inspector.types import Frame, Shot
 
 SHOT = Shot(1)
 
@@ -51,6 +51,46 @@ def test_frame_comes_back_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError), pool.frame(pixels, SHOT):
         raise ZeroDivisionError
     assert len(pool) == 1
+
+
+def test_a_frame_that_is_handed_on_comes_back_once() -> None:
+    """By the hand that has it last; the hand before has nothing to give back."""
+    pool = FramePool(1, (4, 6))
+    pixels = pool.take()
+    assert pixels is not None
+    told: list[int] = []
+    with pool.frame(pixels, SHOT) as frame:
+        last = frame.handed_on().handed_on(then=lambda: told.append(len(pool)))
+    assert len(pool) == 0
+    assert last.pixels is pixels
+    last.release()
+    last.release()
+    frame.release()
+    assert len(pool) == 1
+    assert told == [1]  # after the buffer is back
+
+
+def test_a_shelf_never_holds_more_frames_than_places() -> None:
+    """Full, it leaves the frame to who has it; a place is free again with its frame's release, put in or not."""
+    pool, shelf = FramePool(4, (4, 6)), Shelf[Frame](2)
+    frames = [pool.frame(pixels, SHOT) for _ in range(4) if (pixels := pool.take()) is not None]
+    first, second = (shelf.place(frame) for frame in frames[:2])
+    assert first is not None
+    assert second is not None
+    assert shelf.place(frames[2]) is None
+    for frame in frames:
+        frame.release()
+    assert len(pool) == 2
+    shelf.put(first)
+    assert shelf.get(0.0) is first
+    assert shelf.get(0.01) is None
+    pixels = pool.take()
+    assert pixels is not None
+    assert shelf.place(pool.frame(pixels, SHOT)) is None
+    second.release()
+    assert shelf.place(pool.frame(pixels, SHOT)) is not None
+    first.release()
+    assert len(pool) == 3
 
 
 def test_frame_goes_to_the_pool_it_came_from() -> None:

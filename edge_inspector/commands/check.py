@@ -32,9 +32,10 @@ def main(args: argparse.Namespace) -> int:
             best[folder] = Inferrer(found.engine, runner, EngineHealth(), Intake((), capacity=1), Outbox()).warm_up()
             runner.close()
         refuse_deadline(config, found.config, best[folder])
+        kept = f", keeps {' '.join(found.config.keep)} in {config.keep_folder}" if found.config.keep else ""
         print(
             f"station {found.config.name}: engine {found.engine.identity['name']} ({best[folder] / 1e6:.1f} ms of "
-            f"{found.config.deadline_ms:g} ms), recipe {found.recipe_path}, trigger {found.config.trigger}"
+            f"{found.config.deadline_ms:g} ms), recipe {found.recipe_path}, trigger {found.config.trigger}{kept}"
         )
     print(f"{args.line}: fit to run")
     return 0

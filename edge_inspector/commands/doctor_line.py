@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
+import shutil
 import socket
 import urllib.parse
 from collections.abc import Iterator
@@ -101,6 +102,8 @@ def line(path: Path) -> Iterator[Finding]:
         yield Finding("missing", "line name", detail, f'name = "{path.stem}" in [line]')
     for key, address in zip(("verdicts", "gateway"), config.endpoints, strict=True):
         yield _endpoint(key, address, config.key_folder)
+    if any(station.keep for station in config.station):
+        yield _kept(config)
     for station in config.station:
         try:
             found = assign(dataclasses.replace(config, station=(station,)))[0]
@@ -113,6 +116,24 @@ def line(path: Path) -> Iterator[Finding]:
         except InspectorError as error:
             yield Finding("missing", f"{station.name} engine", str(error))
         yield _camera(config, station)
+
+
+def _kept(config: LineConfig) -> Finding:
+    """Whether pictures can be kept where they should, and as many as they may be. A line runs without, too."""
+    from ..kept import stored
+
+    what, folder, most_mb = "kept pictures", config.keep_folder, config.line.keep_mb
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        if there != folder and unit_folder() is not None and folder.is_relative_to("/var/lib/edge-inspector"):
+            return Finding("ok", what, f"{folder}: systemd makes the folder when the line starts")
+        return Finding("optional", what, f"{there}: nothing can be written there", f"sudo install -d -o $USER {folder}")
+    free_mb = shutil.disk_usage(there).free // 1_000_000
+    used_mb = sum(size for _, size in stored(folder).values()) // 1_000_000 if there == folder.absolute() else 0
+    detail = f"{folder}: {used_mb} MB of {most_mb} MB, {free_mb} MB free on that disk"
+    if used_mb + free_mb < most_mb:
+        return Finding("optional", what, detail, f"keep_mb = {max(1, (used_mb + free_mb) // 2)} in [line]")
+    return Finding("ok", what, detail)
 
 
 def _endpoint(key: str, address: str, keys: Path | None) -> Finding:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edge_inspector.commands import doctor as doctor_command
-from edge_inspector.commands import doctor_devices
+from edge_inspector.commands import doctor_devices, doctor_line
 
 ROOT = Path(__file__).parents[2]
 LINE = """
@@ -132,6 +132,20 @@ def test_a_line_that_could_run(line: Path) -> None:
     assert code == 0, found
     assert found["verdicts"] == ("ok", f"ipc://{line.parent}/verdicts: free")
     assert found["engine scripted"][0] == found["top engine"][0] == found["top camera"][0] == "ok"
+
+
+def test_where_pictures_are_kept_is_looked_at(line: Path) -> None:
+    """A place where they cannot be, and a limit beyond the disk, are said; the line could run all the same."""
+    text = line.read_text().replace('name = "top"', 'name = "top"\nkeep = ["fault"]')
+    for more, state, says in (
+        ('keep_folder = "kept"', "ok", r"/kept: 0 MB of 1000 MB, \d+ MB free on that disk"),
+        ('keep_folder = "kept"\nkeep_mb = 1000000000', "optional", r"free on that disk  -> keep_mb = \d+ in \[line\]"),
+        ('keep_folder = "line.toml"', "optional", r"line.toml: nothing can be written there  -> sudo install"),
+    ):
+        line.write_text(text.replace('"line1"', f'"line1"\n{more}'))
+        (found,) = [each for each in doctor_line.line(line) if each.what == "kept pictures"]
+        assert found.state == state
+        assert re.search(says, f"{found.detail}  -> {found.mend}")
 
 
 def test_a_line_that_runs_is_recognised(line: Path) -> None:

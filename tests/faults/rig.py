@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ lost = {lost}
 LINE = """[line]
 name = "line1"
 keep_warm_ms = {keep_warm_ms}
+{line}
 [publish]
 verdicts = "ipc://{folder}/v"
 gateway = "ipc://{folder}/g"
@@ -66,6 +67,7 @@ def write_line(
     deadline_ms: float = 300.0,
     station: str = "",
     keep_warm_ms: float = 0.0,
+    line: str = "",
 ) -> Path:
     """A line.toml and its scripted engine."""
     engine = folder / "engines" / "scripted"
@@ -81,6 +83,7 @@ def write_line(
             deadline_ms=float(deadline_ms),
             station=station,
             keep_warm_ms=float(keep_warm_ms),
+            line=line,
         )
     )
     return path
@@ -137,14 +140,21 @@ class Daemon:
     """`edge-inspector run` in a process of its own."""
 
     def __init__(
-        self, line: Path, *, env: dict[str, str] | None = None, stderr: str = "", ears: Ears | None = None
+        self,
+        line: Path,
+        *,
+        env: dict[str, str] | None = None,
+        stderr: str = "",
+        ears: Ears | None = None,
+        inside: Sequence[str] = (),
     ) -> None:
+        """inside: a command that ends by executing the daemon's."""
         self.folder = line.parent
         self.log = Path(stderr) if stderr else self.folder / "daemon.log"
         self.ears = ears or Ears(self.folder)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "edge_inspector", "run", str(line)],
+                [*inside, sys.executable, "-m", "edge_inspector", "run", str(line)],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 env={**os.environ, **(env or {})},
@@ -188,9 +198,11 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, env: dict[str, str] | None = None, stderr: str = "", **line: Any) -> Iterator[Daemon]:
+def running(
+    folder: Path, *, env: dict[str, str] | None = None, stderr: str = "", inside: Sequence[str] = (), **line: Any
+) -> Iterator[Daemon]:
     """A daemon, listened to before it starts; killed in the end if it still lives."""
-    daemon = Daemon(write_line(folder, **line), env=env, stderr=stderr)
+    daemon = Daemon(write_line(folder, **line), env=env, stderr=stderr, inside=inside)
     try:
         yield daemon
     finally:
