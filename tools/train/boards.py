@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,10 +25,11 @@ from torch.utils.data import DataLoader, IterableDataset
 from edge_inspector.cameras.boards import LABELS, Boards, Planted
 
 from .export import export, golden
-from .model import STRIDE_PX, Net, centres_to_boxes, loss
+from .loop import blend
+from .model import Inspector, Net, centres_to_boxes, loss
+from .targets import Target, target_of
 
 CROP_PX = 320
-Target = dict[str, NDArray[np.float32]]
 
 
 class Crops(IterableDataset[tuple[NDArray[np.uint8], Target]]):
@@ -49,36 +52,11 @@ class Crops(IterableDataset[tuple[NDArray[np.uint8], Target]]):
                         yield board[y : y + CROP_PX, x : x + CROP_PX, 0].copy(), target(planted, x, y)
 
 
-def target(planted: tuple[Planted, ...], x0: int, y0: int) -> Target:
-    """What the maps should say for the crop at (x0, y0); defects that are mostly outside of it are not asked for."""
-    n = CROP_PX // STRIDE_PX
-    maps = {
-        "heat": np.zeros((len(LABELS), n, n), np.float32),
-        "box": np.zeros((4, n, n), np.float32),
-        "near": np.zeros((n, n), np.float32),
-        "ignore": np.zeros((n, n), np.float32),
-    }
-    cell = np.arange(n)
-    for defect in planted:
-        whole = np.array(defect.box_px, float) - (x0, y0, x0, y0)
-        box = whole.clip(0, CROP_PX)
-        w, h = box[2] - box[0], box[3] - box[1]
-        if w * h < 0.45 * (whole[2] - whole[0]) * (whole[3] - whole[1]):
-            x1, y1, x2, y2 = (box // STRIDE_PX).astype(int)
-            maps["ignore"][y1 : y2 + 1, x1 : x2 + 1] = w * h > 0
-            continue
-        column, row = int((box[0] + box[2]) / 2 / STRIDE_PX), int((box[1] + box[3]) / 2 / STRIDE_PX)
-        column, row = min(column, n - 1), min(row, n - 1)
-        spread = 0.13 / STRIDE_PX
-        bell_x = np.exp(-0.5 * ((cell - column) / max(0.55, spread * w)) ** 2)
-        bell_y = np.exp(-0.5 * ((cell - row) / max(0.55, spread * h)) ** 2)
-        bell = (bell_y[:, None] * bell_x).astype(np.float32)
-        heat = maps["heat"][LABELS.index(defect.label)]
-        np.maximum(heat, bell, out=heat)
-        mine = (bell > 0.15) & (bell > maps["near"])
-        maps["near"][mine] = bell[mine]
-        maps["box"][:, mine] = box[:, None]
-    return maps
+def target(planted: tuple[Planted, ...], x: int, y: int) -> Target:
+    """What the maps should say for the crop at (x, y)."""
+    boxes = [np.array(defect.box_px, np.float32) - (x, y, x, y) for defect in planted]
+    rows = [(*box, LABELS.index(defect.label)) for box, defect in zip(boxes, planted, strict=True)]
+    return target_of(np.array(rows, np.float32).reshape(-1, 5), classes=len(LABELS), size=(CROP_PX, CROP_PX))
 
 
 def train(seconds: float, seed: int, batch: int, peak_rate: float) -> Net:
@@ -115,12 +93,27 @@ def train(seconds: float, seed: int, batch: int, peak_rate: float) -> Net:
     return average
 
 
-def blend(average: nn.Module, net: nn.Module, weight: float) -> None:
-    """Move every weight and statistic of `average` towards `net` by `weight`."""
-    with torch.no_grad():
-        for mean, now in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
-            if mean.dtype.is_floating_point:
-                mean.lerp_(now.to(mean.dtype), weight)
+def write_pictures(folder: Path, count: int, seed: int) -> None:
+    """Boards as pictures with a COCO file, to be learned from beside real ones."""
+    boards, image = Boards(1_000_000 * seed + 50, 0.9, defects=(3, 11), layouts=64), np.empty((640, 640, 3), np.uint8)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
+    for number in range(1, count + 1):
+        planted, name = boards.draw(number, image), f"images/drawn-{number:05d}.png"
+        cv2.imwrite(str(folder / name), image[:, :, 0], [cv2.IMWRITE_PNG_BILEVEL, 1])
+        images.append({"id": number, "file_name": name, "width": 640, "height": 640})
+        for defect in planted:
+            x1, y1, x2, y2 = map(int, defect.box_px)
+            box = {
+                "image_id": number,
+                "category_id": LABELS.index(defect.label) + 1,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+            }
+            annotations.append({"id": len(annotations) + 1, "area": (x2 - x1) * (y2 - y1), "iscrowd": 0, **box})
+    categories = [{"id": n, "name": name} for n, name in enumerate(LABELS, start=1)]
+    coco = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "annotations.json").write_text(json.dumps(coco))
 
 
 def main() -> None:
@@ -131,10 +124,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--rate", type=float, default=0.002, help="learning rate at its highest")
+    parser.add_argument("--pictures", type=int, metavar="N", help="do not train, but write so many pictures to --out")
     args = parser.parse_args()
+    if args.pictures:
+        write_pictures(args.out, args.pictures, args.seed)
+        return
     net = train(args.minutes * 60, args.seed, args.batch, args.rate)
     args.out.mkdir(parents=True, exist_ok=True)
-    export(net, args.out / "model.onnx")
+    image = np.empty((640, 640, 3), np.uint8)
+    Boards(7, 1.0).draw(1, image)
+    export(Inspector(net), args.out / "model.onnx", image)
     golden(args.out)
     print(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters -> {args.out / 'model.onnx'}")
 

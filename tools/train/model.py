@@ -5,11 +5,16 @@ After CenterNet (Zhou et al. 2019, arXiv 1904.07850), with distances to the four
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .pretrained import FINE, MIDDLE, Pretrained
+
 STRIDE_PX = 8
+PRETRAINED = "pretrained"
 BEST = 100
 
 
@@ -34,58 +39,125 @@ class Block(nn.Module):
         return x + self.body(x)  # type: ignore[no-any-return]
 
 
+# stem (each step halves the picture; a single one quarters it), stride 8, 16, 32; 0.6, 0.8 and 2.7 M parameters
+SIZES: dict[str, tuple[tuple[int, ...], int, int, int]] = {
+    "small": ((32,), 40, 80, 128),
+    "medium": ((16, 32), 64, 96, 128),
+    "large": ((24, 48), 96, 160, 256),
+    PRETRAINED: ((1,), 48, 80, 96),
+}
+
+
 class Net(nn.Module):
-    """Grey picture in, float [n, 1, H, W], -0.5 to 0.5; H and W multiples of 32.
+    """Picture in, float [n, channels, H, W], -0.5 to 0.5; H and W multiples of 32.
 
     Out: class logits [n, classes, H/8, W/8] and sides [n, 4, H/8, W/8], px from the cell's centre to left, top, right
     and bottom. Down to stride 32 for context, up again to stride 8, where the smallest defects are three cells wide.
     """
 
-    def __init__(self, classes: int = 6) -> None:
+    def __init__(self, classes: int = 6, *, channels: int = 1, size: str = "medium") -> None:
         super().__init__()
-        self.fine = nn.Sequential(conv(1, 16, 6, 2), conv(16, 32, 3, 2), conv(32, 64, 3, 2), Block(64))
-        self.middle = nn.Sequential(conv(64, 96, 3, 2), Block(96), Block(96))
-        self.coarse = nn.Sequential(conv(96, 128, 3, 2), Block(128), Block(128), conv(128, 96, 1))
-        self.up_middle = conv(96, 64)
-        self.up_fine = nn.Sequential(conv(64, 64), conv(64, 64))
-        self.classes = nn.Conv2d(64, classes, 1)
-        self.sides = nn.Conv2d(64, 4, 1)
+        stem, fine, middle, coarse = SIZES[size]
+        if size == PRETRAINED:
+            self.eyes = Pretrained(channels=channels)
+            self.fine, self.middle = conv(FINE, fine, 1), conv(MIDDLE, middle, 1)
+        else:
+            steps = [conv(channels, stem[0], 6, 4 if len(stem) == 1 else 2)]
+            steps += [conv(a, b, 3, 2) for a, b in itertools.pairwise(stem)]
+            self.fine = nn.Sequential(*steps, conv(stem[-1], fine, 3, 2), Block(fine))
+            self.middle = nn.Sequential(conv(fine, middle, 3, 2), Block(middle), Block(middle))
+        self.coarse = nn.Sequential(conv(middle, coarse, 3, 2), Block(coarse), Block(coarse), conv(coarse, middle, 1))
+        self.up_middle = conv(middle, fine)
+        self.up_fine = nn.Sequential(*(conv(fine, fine) for _ in stem))
+        self.classes = nn.Conv2d(fine, classes, 1)
+        self.sides = nn.Conv2d(fine, 4, 1)
         nn.init.constant_(self.classes.bias, -4.0)  # type: ignore[arg-type]  # at first nearly every cell says "nothing"
 
-    def forward(self, grey: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits and sides."""
-        fine = self.fine(grey)
-        middle = self.middle(fine)
+        if hasattr(self, "eyes"):
+            seen = self.eyes(picture)
+            fine, middle = self.fine(seen[0]), self.middle(seen[1])
+        else:
+            fine = self.fine(picture)
+            middle = self.middle(fine)
         middle = middle + functional.interpolate(self.coarse(middle), scale_factor=2.0)
         found = self.up_fine(fine + functional.interpolate(self.up_middle(middle), scale_factor=2.0))
         sides = torch.exp(self.sides(found).float().clamp(-4, 4)) * 2 * STRIDE_PX
         return self.classes(found).float(), sides
 
 
-class Inspector(nn.Module):
-    """The network as an engine: bytes of a picture in, rows of boxes out. Everything in between is in the graph.
+# channels after each halving; 0.5 and 1.1 M parameters
+WIDTHS = {"small": (16, 32, 64, 96, 128), "medium": (24, 48, 96, 128, 192), "large": (32, 64, 128, 192, 256),
+          PRETRAINED: (MIDDLE, 128)}  # fmt: skip
 
-    In: uint8 [n, H, W, 3], BGR. Out: float32 [n, 100, 6]: x1, y1, x2, y2 in px, score, class; best score first.
+
+class Classifier(nn.Module):
+    """A compact residual network (He et al. 2016): picture in as `Net` has it, class logits [n, classes] out.
+
+    The mean over all places tells of texture, the highest value of the one crack: the last layer sees both.
     """
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, classes: int, *, channels: int = 1, size: str = "medium") -> None:
+        super().__init__()
+        widths = WIDTHS[size]
+        steps = []
+        if size == PRETRAINED:
+            self.eyes = Pretrained(channels=channels)
+        else:
+            steps.append(conv(channels, widths[0], 6, 2))
+        for a, b in itertools.pairwise(widths):
+            steps += [conv(a, b, 3, 2), nn.Sequential(Block(b), Block(b))]
+        self.body = nn.Sequential(*steps)
+        self.drop = nn.Dropout(0.2)
+        self.classes = nn.Linear(2 * widths[-1], classes)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Class logits."""
+        if hasattr(self, "eyes"):
+            picture = self.eyes(picture)[1]
+        found = self.body(picture).float()
+        return self.classes(self.drop(torch.cat((found.mean((2, 3)), found.amax((2, 3))), 1)))  # type: ignore[no-any-return]
+
+
+class Inspector(nn.Module):
+    """A network as an engine: bytes of a picture in, boxes or scores out. Everything in between is in the graph.
+
+    In: uint8 [n, H, W, 3], BGR. Out, of a detector: float32 [n, 100, 6]: x1, y1, x2, y2 in px, score, class; best
+    score first. Of a classifier: float32 [n, classes], each class's probability.
+    """
+
+    def __init__(self, net: nn.Module, filters: nn.Module | None = None, *, channels: int = 1) -> None:
+        """filters: what is done to every picture first (filters.py)."""
         super().__init__()
         self.net = net
+        self.filters = filters or nn.Identity()
+        self.channels = channels
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalise, look, keep the peaks, take the best."""
-        grey = image.float().mean(dim=3).unsqueeze(1) / 255.0 - 0.5
-        logits, sides = self.net(grey)
-        score = torch.sigmoid(logits)
-        # A cell that is not the best of its 3x3 neighbours of the same class only repeats what a neighbour says.
-        score = score * (functional.max_pool2d(score, 3, 1, 1) == score).float()
-        columns = score.shape[3]
-        cells = score.shape[2] * columns
-        best, at = torch.topk(score.flatten(1), BEST, dim=1)
-        cell = torch.remainder(at, cells)
-        label = torch.div(at, cells, rounding_mode="floor").float()
-        box = centres_to_boxes(sides).flatten(2).gather(2, cell.unsqueeze(1).expand(-1, 4, -1)).transpose(1, 2)
-        return torch.cat((box, best.unsqueeze(2), label.unsqueeze(2)), dim=2)
+        """Normalise, filter, look, and answer."""
+        found = self.found(image)
+        return torch.softmax(found, 1) if isinstance(found, Tensor) else best_rows(*found)
+
+    def found(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """What the network itself gives: class logits, and a detector's sides."""
+        floats = image.float()
+        planes = floats.mean(dim=3).unsqueeze(1) if self.channels == 1 else floats.permute(0, 3, 1, 2)
+        return self.net(self.filters(planes / 255.0 - 0.5))  # type: ignore[no-any-return]
+
+
+def best_rows(logits: Tensor, sides: Tensor) -> Tensor:
+    """The peaks of the class maps as rows, float32 [n, 100, 6]: box in px, score, class; the best first."""
+    score = torch.sigmoid(logits)
+    # A cell that is not the best of its 3x3 neighbours of the same class only repeats what a neighbour says.
+    score = score * (functional.max_pool2d(score, 3, 1, 1) == score).float()
+    columns = score.shape[3]
+    cells = score.shape[2] * columns
+    best, at = torch.topk(score.flatten(1), BEST, dim=1)
+    cell = torch.remainder(at, cells)
+    label = torch.div(at, cells, rounding_mode="floor").float()
+    box = centres_to_boxes(sides).flatten(2).gather(2, cell.unsqueeze(1).expand(-1, 4, -1)).transpose(1, 2)
+    return torch.cat((box, best.unsqueeze(2), label.unsqueeze(2)), dim=2)
 
 
 def centres_to_boxes(sides: Tensor) -> Tensor:
@@ -123,3 +195,43 @@ def overlap(a: Tensor, b: Tensor) -> Tensor:
     union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - inner
     hull = (torch.maximum(ax2, bx2) - torch.minimum(ax1, bx1)) * (torch.maximum(ay2, by2) - torch.minimum(ay1, by1))
     return inner / union.clamp(min=1e-3) - (hull - union) / hull.clamp(min=1e-3)
+
+
+def aligned_loss(logits: Tensor, boxes: Tensor, truth: Tensor, *, cells: int = 10) -> Tensor:
+    """For defects that are areas, whose middle nobody can tell: which cells answer for one is learned as well.
+
+    truth [n, m, 5]: x1, y1, x2, y2 in px and class, -1 where there is none. Task-aligned assignment (Feng et al. 2021,
+    TOOD, arXiv 2108.07755): of the cells in a box those answer that score highest in sqrt(score) * IoU^6; what they
+    should score is their IoU. Binary cross-entropy of the classes plus 1 - GIoU.
+    """
+    classes, rows, columns = logits.shape[1:]
+    score, wanted = logits.detach().sigmoid().flatten(2), truth[..., 4].long().clamp(min=0)
+    x1, y1, x2, y2 = (truth[..., k, None] for k in range(4))
+    middle = centres_to_boxes(torch.zeros(1, 4, rows, columns, device=logits.device))[0].flatten(1)
+    x, y = middle[0], middle[1]
+    inside = (x > x1) & (x < x2) & (y > y1) & (y < y2) & (truth[..., 4:] >= 0)  # [n, m, cells]
+    flat = boxes.flatten(2)
+    iou = intersection(flat.detach().unsqueeze(1), truth[..., :4].unsqueeze(3)).clamp(min=0) * inside
+    fit = score.gather(1, wanted.unsqueeze(2).expand(-1, -1, rows * columns)).sqrt() * iou**6
+    best = torch.zeros_like(fit).scatter_(2, fit.topk(min(cells, fit.shape[2]), dim=2).indices, 1.0) * inside
+    rival = (iou + 1e-6) * best
+    chosen = best * (rival == rival.amax(1, keepdim=True))  # a cell answers for one defect only
+    quality = (
+        chosen * fit / (chosen * fit).amax(2, keepdim=True).clamp(min=1e-12) * (chosen * iou).amax(2, keepdim=True)
+    )
+    named = functional.one_hot(wanted, classes).float()  # [n, m, classes]
+    target = torch.einsum("nma,nmc->nca", quality, named)
+    total = target.sum().clamp(min=1.0)
+    says = functional.binary_cross_entropy_with_logits(logits.flatten(2), target, reduction="sum") / total
+    weight, owner = quality.max(1)
+    aim = truth[..., :4].gather(1, owner.unsqueeze(2).expand(-1, -1, 4)).transpose(1, 2)
+    lies = ((1 - overlap(flat, aim)) * weight).sum() / total
+    return says + 4.0 * lies
+
+
+def intersection(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of boxes [..., 4, k], with broadcasting; 0 to 1."""
+    low, high = torch.maximum(a[..., :2, :], b[..., :2, :]), torch.minimum(a[..., 2:, :], b[..., 2:, :])
+    inner = (high - low).clamp(min=0).prod(-2)
+    areas = [(each[..., 2:, :] - each[..., :2, :]).clamp(min=0).prod(-2) for each in (a, b)]
+    return inner / (areas[0] + areas[1] - inner).clamp(min=1e-3)

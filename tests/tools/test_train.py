@@ -1,0 +1,213 @@
+"""The training tool as its user runs it: it learns, goes on after a kill, and says what is wrong with the pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from .tiny_parts import coco, probabilities
+
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e .[train]")
+
+ROOT = Path(__file__).parents[2]
+ALONE = {**os.environ, "OMP_NUM_THREADS": "1"}  # other tests run beside it
+SIDE_PX = 128
+QUICK = ("--size", "small", "--pixels", "96", "--batch", "4", "--rate", "0.004")
+ALL = ("--test", "0", "--validate", "0")  # so few that it learns from every one
+
+
+def command(task: str, data: Path, engine: Path, *words: str) -> list[str]:
+    """Train quickly, beside the engine's folder."""
+    run = ["--engine", str(engine), "--out", str(engine.parent / "run")]
+    return [sys.executable, "-m", "tools.train", task, "--data", str(data), *run, *QUICK, *words]
+
+
+def train(task: str, data: Path, engine: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    return subprocess.run(command(task, data, engine, *words), cwd=ROOT, env=ALONE, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+
+
+def evaluated(engine: Path, data: Path) -> dict[str, float]:
+    """What the project's own evaluation says of the engine."""
+    words = ["evaluate", engine.name, "--engines", str(engine.parent), "--data", str(data), "--json"]
+    done = subprocess.run([sys.executable, "-m", "edge_inspector", *words], cwd=engine.parent, capture_output=True,
+                          text=True, check=True)  # fmt: skip
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def losses(run: Path) -> list[str]:
+    """The loss of each epoch, as written."""
+    path = run / "log.csv"
+    return [row["loss"] for row in csv.DictReader(path.open())] if path.is_file() else []
+
+
+@pytest.mark.slow
+def test_a_detector_learns_a_few_pictures_by_heart(tmp_path: Path) -> None:
+    """From pictures to an engine that the daemon's own evaluation says has learned them."""
+    data, engine = coco(tmp_path / "data"), tmp_path / "engines" / "tiny"
+    done = train("detect", data, engine, *ALL, "--epochs", "60", "--augment", "turns=0,noise=0,blur=0")
+    assert done.returncode == 0, done.stderr
+    figures = evaluated(engine, data)
+    assert figures["ap50"] > 0.9, figures
+    for name in ("curves.png", "samples.png", "views.png", "split.csv", "run.json", "train.json"):
+        assert (engine.parent / "run" / name).stat().st_size > 0, name
+    card = (engine / "README.md").read_text()
+    assert "python -m tools.train detect" in card
+    assert "terms of use" in card
+    assert "surely shows" not in done.stdout, "golden pictures have to show every class"
+
+
+@pytest.mark.slow
+def test_a_classifier_learns_from_probabilities(tmp_path: Path) -> None:
+    """A CSV of probabilities, filters in the graph, a good class by name."""
+    table, engine = probabilities(tmp_path / "data"), tmp_path / "engines" / "tiny"
+    done = train("classify", table, engine, *ALL, "--epochs", "60", "--classes", "functional,defective",
+                 "--filters", "median,contrast", "--augment", "zoom=0,shift=0")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 'good = ["functional"]' in (engine / "model.toml").read_text()
+    figures = evaluated(engine, table)
+    assert figures["accuracy"] > 0.9, figures
+    assert figures["ap50"] is None
+
+
+@pytest.mark.slow
+def test_after_a_kill_it_goes_on_to_the_same_losses(tmp_path: Path) -> None:
+    """To the last digit."""
+    data = coco(tmp_path / "data")
+    words = ("--validate", "0", "--test", "0", "--epochs", "7", "--augment", "paste=0.3")
+    whole, broken = tmp_path / "whole" / "tiny", tmp_path / "broken" / "tiny"
+    assert train("detect", data, whole, *words).returncode == 0
+    process = subprocess.Popen(command("detect", data, broken, *words), cwd=ROOT, env=ALONE, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    while len(losses(broken.parent / "run")) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    reached = len(losses(broken.parent / "run"))
+    assert 2 <= reached < 7, "it has to be killed while it learns"
+    assert train("detect", data, broken, *words).returncode == 0
+    assert losses(broken.parent / "run") == losses(whole.parent / "run")
+
+
+def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    """Nobody's run is overwritten or mixed with another."""
+    data, engine = coco(tmp_path / "data"), tmp_path / "engines" / "tiny"
+    (engine.parent / "run").mkdir(parents=True)
+    (engine.parent / "run" / "run.json").write_text("{}")
+    done = train("detect", data, engine, "--epochs", "1")
+    assert done.returncode == 1
+    assert "another run lies there" in done.stderr
+
+
+@pytest.mark.parametrize("wrong", ["broken", "missing", "outside", "unknown", "nothing"])
+def test_bad_data_is_refused_by_the_name_of_the_file(tmp_path: Path, wrong: str) -> None:
+    """Whatever is wrong, whoever labelled it learns where."""
+    data = coco(tmp_path / "data", 8)
+    picture, path = data / "images" / "board0-003.png", data / "annotations.json"
+    table = json.loads(path.read_text())
+    named = picture.name
+    if wrong == "broken":
+        picture.write_bytes(picture.read_bytes()[:60])
+    elif wrong == "missing":
+        picture.unlink()
+    elif wrong == "outside":
+        next(each for each in table["annotations"] if each["image_id"] == 3)["bbox"] = [80, 80, 60, 10]
+    elif wrong == "unknown":
+        table["annotations"][0]["category_id"], named = 9, "annotations.json"
+    else:
+        table["annotations"], named = [], "no labelled defect"
+    path.write_text(json.dumps(table))
+    done = train("detect", data, tmp_path / "engines" / "tiny", "--epochs", "1")
+    assert done.returncode not in (0, -signal.SIGSEGV)
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_loss_that_is_no_number_ends_it_and_says_what_to_do(tmp_path: Path) -> None:
+    """It does not train on for an hour."""
+    done = train(
+        "detect", coco(tmp_path / "data"), tmp_path / "engines" / "tiny", *ALL, "--rate", "1e12", "--epochs", "9"
+    )
+    assert done.returncode == 1
+    assert "lower --rate" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_belongs_together_is_never_on_both_sides(tmp_path: Path) -> None:
+    """Groups, and one picture under two names; and nothing moves when pictures are added."""
+    from tools.train.data import Split, load
+
+    data = coco(tmp_path / "data", 60)
+    twin = data / "images" / "zz-copy.png"
+    twin.write_bytes((data / "images" / "board3-012.png").read_bytes())
+    table = json.loads((data / "annotations.json").read_text())
+    table["images"].append({"id": 99, "file_name": "images/zz-copy.png"})
+    (data / "annotations.json").write_text(json.dumps(table))
+    split = Split(test=0.2, validate=0.4, group=r"^board\d+")
+    read = load("detect", [data], good=[], classes=(), longer_px=96, split=split)
+    parts = {each.sample.image.stem: each.part for each in read.examples}
+    assert set(parts.values()) == {"train", "validate", "test"}
+    groups: dict[str, set[str]] = {}
+    for name, part in parts.items():
+        groups.setdefault(name.partition("-")[0], set()).add(part)
+    assert not any({"train", "validate"} <= found for found in groups.values())
+    assert parts["zz-copy"] == parts["board3-012"]
+    fewer = load("detect", [coco(tmp_path / "fewer", 20)], good=[], classes=(), longer_px=96, split=split)
+    assert all(
+        parts[each.sample.image.stem] == each.part for each in fewer.examples if "board3" not in each.sample.image.stem
+    )
+
+
+def test_boxes_go_where_the_defects_go() -> None:
+    """What is bright in the picture lies in a box, whatever was done to both."""
+    from tools.train.augment import Augment
+
+    augment = Augment(zoom=0.2, shift=0.1, angle=8.0, paste=0.5, synthetic=0.5)
+    pixels = np.full((SIDE_PX, SIDE_PX, 1), 60, np.uint8)
+    pixels[40:60, 50:80] = 250
+    boxes = np.array([[50, 40, 80, 60, 1]], np.float32)
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        made, placed = augment.apply(pixels, boxes, (SIDE_PX, SIDE_PX), random, lambda draw: (pixels, boxes))
+        assert made.shape == pixels.shape
+        bright = cv2.connectedComponentsWithStats((made[..., 0] > 170).astype(np.uint8))[2][1:]
+        for x, y, width, height, area in bright[bright[:, 4] > 80]:
+            seen = np.array([x, y, x + width, y + height])
+            clipped = placed[:, :4].clip(0, SIDE_PX)
+            covers = (clipped[:, :2] - 6 <= seen[:2]).all(1) & (clipped[:, 2:] + 6 >= seen[2:]).all(1)
+            assert covers.any(), (seed, seen, placed, area)
+
+
+def test_filters_do_in_the_graph_what_opencv_does() -> None:
+    """Pixel by pixel; and contrast takes light and gain out."""
+    import torch
+
+    from tools.train.filters import FILTERS, filters_of
+
+    grey = np.random.default_rng(0).integers(0, 256, (64, 96), np.uint8)
+    square = np.ones((3, 3), np.uint8)
+    wanted = {
+        "median": cv2.medianBlur(grey, 3),
+        "open": cv2.morphologyEx(grey, cv2.MORPH_OPEN, square),
+        "close": cv2.morphologyEx(grey, cv2.MORPH_CLOSE, square),
+    }
+    planes = torch.from_numpy(grey).float()[None, None] / 255 - 0.5
+    for name, expected in wanted.items():
+        made = (filters_of([name])(planes)[0, 0].numpy() + 0.5) * 255
+        np.testing.assert_allclose(made, expected, atol=1e-3, err_msg=name)
+    dim = filters_of(["contrast"])(0.2 * planes + 0.1)
+    bright = filters_of(["contrast"])(0.4 * planes - 0.1)
+    assert float((dim - bright).abs().mean()) < 0.02, "light and contrast are gone"
+    assert set(FILTERS) == {*wanted, "contrast"}
