@@ -84,7 +84,8 @@ class Station:
     def keeps(self, verdict: Verdict) -> str:
         """As what of its `keep` a part's picture is kept; "" where it is not."""
         doubtful = verdict.near_misses or (verdict.defects and verdict.outcome is Outcome.PASS)
-        kinds = (verdict.outcome.value, "near_miss" if doubtful else "")
+        late = verdict.outcome is Outcome.FAULT and verdict.reason is not Reason.ENGINE_FAULT
+        kinds = ("" if late else verdict.outcome.value, "near_miss" if doubtful else "")
         return next((kind for kind in KEEP if kind in kinds and kind in self.config.keep), "")
 
     def picture(self, frame: Frame, verdict: Verdict, recipe: Recipe) -> Picture | None:

@@ -162,10 +162,15 @@ class Folder:
             return f"cannot be read: {error.strerror}"
         if not raw:
             return "is empty"
-        if raw.startswith(_JPEG) and raw.rfind(_JPEG_END) < raw.rfind(_JPEG_SCAN):
-            return "is truncated"  # OpenCV 4 fills the rest with grey and says nothing
+        if cut_off(raw):
+            return "is truncated"
         try:
             picture = self._cv2.imdecode(np.frombuffer(raw, np.uint8), self._cv2.IMREAD_COLOR)
         except self._cv2.error as error:
             return f"cannot be decoded: {error.err}"
         return "is no picture, or it is damaged" if picture is None else picture
+
+
+def cut_off(raw: bytes) -> bool:
+    """Whether this is a JPEG without its end, or nothing: OpenCV fills the rest with grey and says nothing."""
+    return not raw or (raw.startswith(_JPEG) and raw.rfind(_JPEG_END) < raw.rfind(_JPEG_SCAN))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cameras.replay import SUFFIXES
+from ..cameras.replay import SUFFIXES, cut_off
 from ..errors import ConfigError
 from ..types import Pixels
 from .dataset import Sample, read_dataset
@@ -143,7 +143,7 @@ def print_of(path: Path) -> Print | None:
 
     try:
         content = path.read_bytes()
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+        pixels = None if cut_off(content) else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error):
         pixels = None
     if pixels is None:

@@ -131,7 +131,7 @@ def robustness(report: Report) -> str:
 
         def of(values: Report) -> float:
             wrong = values["escapes"] + values["false_rejects"]
-            return float(values[key] if key else wrong / report["images"])
+            return float((values[key] or 0.0) if key else wrong / report["images"])
 
         series = [
             Series(change.name, [(0.0, of(report)), *((float(each["strength"]), of(each)) for each in changed

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..cameras.replay import cut_off
 from ..contract import Answer
 from ..errors import CameraMissing
 from ..models.answers import detections_of
@@ -45,7 +46,11 @@ def read_picture(path: Path) -> Pixels:
     """uint8 [h, w, 3] BGR. Raises CameraMissing where the file is no picture."""
     import cv2
 
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        content = path.read_bytes()
+        pixels = None if cut_off(content) else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):
+        pixels = None
     if pixels is None:
-        raise CameraMissing(f"{path}: is not a picture that OpenCV can read")
+        raise CameraMissing(f"{path}: is not a whole picture that OpenCV can read")
     return np.asarray(pixels, np.uint8)

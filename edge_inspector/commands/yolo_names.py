@@ -10,6 +10,7 @@ from ..errors import ConfigError
 YAML = ("data.yaml", "data.yml", "../data.yaml", "../data.yml")  # some have one for the folders train, valid and test
 PLAIN = ("classes.txt", "labels/classes.txt", "obj.names")
 KEY = re.compile(r"^names:[ \t]*(?:\[([^\]]*)\]|\{([^}]*)\}|((?:\n[ \t]*(?:-|\d+[ \t]*:)[^\n]*)+))", re.MULTILINE)
+LINE = re.compile(r"""^\s*(?:-\s+|(\d+)\s*:\s*)("[^"]*"|'[^']*'|.+)$""")
 ITEM = re.compile(r"""\s*(?:-\s+|(\d+)\s*:\s*)?("[^"]*"|'[^']*'|[^,\n]+)""")
 
 
@@ -29,7 +30,8 @@ def _names(path: Path) -> tuple[str, ...]:
     """The one key `names`: a list, or a map from numbers; in one line, or a line for each."""
     text = re.sub(r"(?m)(^|[ \t]+)#.*$|[ \t\r]+$", "", path.read_text(encoding="utf-8-sig", errors="replace"))
     found = KEY.search(re.sub(r"\n{2,}", "\n", text))
-    items = ITEM.findall(next((group for group in found.groups() if group is not None), "")) if found else []
+    listed = next((group for group in found.groups() if group is not None), "") if found else ""
+    items = [item for line in listed.splitlines() for item in (LINE if found and found[3] else ITEM).findall(line)]
     pairs = [(number, name.strip().strip("\"'")) for number, name in items if name.strip()]
     if any(number for number, _ in pairs):
         pairs.sort(key=lambda pair: int(pair[0] or -1))

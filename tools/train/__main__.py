@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 
 from edge_inspector.cli import main as command
-from edge_inspector.errors import InspectorError
+from edge_inspector.config import NAME
+from edge_inspector.errors import ConfigError, InspectorError
 
 from .augment import Augment
 from .card import card_of
@@ -28,6 +30,8 @@ from .loop import Plan, begin_with, best_threshold, look, read_log, train
 from .model import PRETRAINED, SIZES, Classifier, Inspector, Net
 from .pictures import draw_curves, draw_samples, draw_views
 
+BEST_F1 = "the best F1 on the validation part"
+
 
 def arguments() -> argparse.ArgumentParser:
     """What is learned from what, for how long."""
@@ -36,20 +40,23 @@ def arguments() -> argparse.ArgumentParser:
     add, plan, split = parser.add_argument, Plan(), Split()
     add("task", choices=("detect", "classify"))
     add("--data", type=Path, nargs="+", required=True, metavar="DIR", help="COCO, VOC, YOLO, class folders, or CSV")
+    add("--extra", type=Path, nargs="*", default=[], metavar="DIR", help="data that is only learned from: drawn, say")
     add("--good", type=Path, nargs="*", default=[], metavar="DIR", help="more pictures, of good parts")
-    add("--engine", type=Path, required=True, metavar="DIR", help="what is made: engines/NAME")
+    add("--engine", type=_engine, required=True, metavar="DIR", help="what is made: engines/NAME")
     add("--out", type=Path, metavar="DIR", help="the run's folder (runs/train-NAME)")
     add("--classes", type=_list, default=(), metavar="A,B", help="the classes' order; a classifier's good one first")
     add("--pixels", type=int, default=640, help="the longer side of the engine's input (640)")
     add("--size", choices=SIZES, default="medium", help="how large the network is (medium)")
-    add("--filters", type=_list, default=(), metavar="A,B", help=f"in the graph, before it: {', '.join(FILTERS)}")
+    add("--filters", type=_filters, default=(), metavar="A,B", help=f"in the graph, before it: {', '.join(FILTERS)}")
+    add("--mirrored", action="store_true", help="a classifier looks eight times, mirrored and turned; answers the mean")
+    add("--split", type=int, default=split.seed, metavar="N", help="another number, another split (1)")
     add("--group", default=split.group, metavar="REGEX", help="what in a file's name tells what belongs together")
     add("--test", type=float, default=split.test, help=f"the share never learned from ({split.test})")
     add("--validate", type=float, default=split.validate, help=f"the share that says when to stop ({split.validate})")
     add("--epochs", type=int, default=plan.epochs)
     add("--batch", type=int, default=plan.batch)
     add("--rate", type=float, default=plan.rate, help=f"the learning rate at its highest ({plan.rate})")
-    add("--crop", type=int, default=0, metavar="PX", help="learn from pieces of this size, for large pictures")
+    add("--crop", type=_crop, default=0, metavar="PX", help="learn from pieces of this size, for large pictures")
     add("--areas", action="store_true", help="the defects are areas without a clear middle, as scratches are")
     add("--patience", type=int, default=plan.patience, help=f"epochs without progress, then it ends ({plan.patience})")
     add("--augment", type=_augment, default=Augment(), metavar="KEY=VALUE,...",
@@ -63,12 +70,17 @@ def main() -> int:
     """Read, train, export; every step says what it does."""
     args = arguments().parse_args()
     out = args.out or Path("runs") / f"train-{args.engine.name}"
-    split = Split(seed=args.seed, test=args.test, validate=args.validate, group=args.group)
+    split = Split(seed=args.split, test=args.test, validate=args.validate, group=args.group)
     plan = Plan(epochs=args.epochs, batch=args.batch, rate=args.rate, crop_px=args.crop, areas=args.areas,
                 patience=args.patience, seed=args.seed)  # fmt: skip
     try:
-        _same_run(args, out)
-        data = load(args.task, args.data, good=args.good, classes=args.classes, longer_px=args.pixels, split=split)
+        if args.task == "classify" and (args.crop or args.augment.paste or args.augment.synthetic):
+            raise ConfigError("--crop, paste and synthetic are for detect: a label of a whole picture would not follow")
+        data = load(args.task, args.data, good=args.good, extra=args.extra, classes=args.classes,
+                    longer_px=args.pixels, split=split)  # fmt: skip
+        if args.mirrored and (args.task == "detect" or data.size[0] != data.size[1]):
+            raise ConfigError("--mirrored is for classifiers of square pictures")
+        _same_run(args, data, out)
         write_parts(data, out)
         draw_views(data, args.augment, plan, out / "views.png")
         torch.manual_seed(args.seed)
@@ -80,7 +92,9 @@ def main() -> int:
             net.eyes.load()
         filters = filters_of(args.filters)
         trained = train(data, net, filters, out, augment=args.augment, plan=plan)
-        _make_engine(args, data, Inspector(trained, filters.cpu(), channels=data.channels).eval(), out)
+        _make_engine(
+            args, data, Inspector(trained, filters.cpu(), channels=data.channels, mirrored=args.mirrored).eval(), out
+        )
     except (InspectorError, ArithmeticError) as error:
         print(f"train: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, InspectorError) else 1
@@ -101,12 +115,13 @@ def _make_engine(args: argparse.Namespace, data: DataSet, inspector: Inspector, 
     words = ["import", str(run / "model.onnx"), "--name", args.engine.name, "--engines", str(args.engine.parent)]
     words += ["--replace", "--golden", str(run / "golden"), "--classes", ",".join(data.labels)]
     words += ["--good", ",".join(data.good)] if data.good else []
-    calibrated = (args.engine / "recipe.toml").is_file()
+    recipe = args.engine / "recipe.toml"
+    calibrated = recipe.is_file() and BEST_F1 not in recipe.read_text()
     if code := command(words):
         raise SystemExit(code)
     if not (calibrated or data.good) and data.part("validate"):
-        found = look(data, data.part("validate"), inspector.net, inspector.filters)
-        _set_threshold(args.engine / "recipe.toml", best_threshold(found))
+        found = look(data, data.part("validate"), inspector)
+        _set_threshold(recipe, best_threshold(found))
     (args.engine / "README.md").write_text(card_of(args, data, inspector, log, run))
     print(f"card       {args.engine / 'README.md'}: say there whose pictures it learned from, and their terms of use")
     test = next(run.glob("test.*"))
@@ -118,7 +133,7 @@ def _make_engine(args: argparse.Namespace, data: DataSet, inspector: Inspector, 
 def _set_threshold(recipe: Path, threshold: float) -> None:
     """In place of 0.5; what escapes is still for `edge-inspector calibrate threshold` to say."""
     lines = recipe.read_text().splitlines()
-    new = {"threshold": f"{threshold:g}  # the best F1 on the validation part", "floor": f"{threshold / 2:g}"}
+    new = {"threshold": f"{threshold:g}  # {BEST_F1}", "floor": f"{threshold / 2:g}"}
     for n, line in enumerate(lines):
         key = line.partition(" = ")[0]
         if key in new:
@@ -126,16 +141,38 @@ def _set_threshold(recipe: Path, threshold: float) -> None:
     recipe.write_text("\n".join(lines) + "\n")
 
 
-def _same_run(args: argparse.Namespace, out: Path) -> None:
-    """Write down what was asked for; or see that the run which is there was asked for the same."""
+def _same_run(args: argparse.Namespace, data: DataSet, out: Path) -> None:
+    """Write down what was asked for; or see that the run which is there was asked for the same, of the same data."""
     asked = {key: value for key, value in vars(args).items() if key not in ("out", "engine")}
     asked["augment"] = dataclasses.asdict(args.augment)
+    learned = [(each.sha256, each.part, each.boxes.tolist(), each.shares.tolist()) for each in data.examples]
+    asked["sha256_of_data"] = hashlib.sha256(json.dumps(sorted(learned)).encode()).hexdigest()
     text = json.dumps(asked, indent=1, default=str)
     out.mkdir(parents=True, exist_ok=True)
     path = out / "run.json"
     if path.is_file() and path.read_text() != text:
-        raise SystemExit(f"train: {path}: another run lies there; give --out another folder, or delete {out}")
+        raise SystemExit(f"train: {path}: another run lies there, or its data has changed; give --out another "
+                         f"folder, or delete {out}")  # fmt: skip
     path.write_text(text)
+
+
+def _engine(text: str) -> Path:
+    if not NAME.fullmatch(Path(text).name):
+        raise argparse.ArgumentTypeError(f'"{text}": a name has letters, digits, "_", "." and "-"')
+    return Path(text)
+
+
+def _crop(text: str) -> int:
+    if int(text) % 32:
+        raise argparse.ArgumentTypeError(f"{text} is not a multiple of 32")
+    return int(text)
+
+
+def _filters(text: str) -> tuple[str, ...]:
+    for name in _list(text):
+        if name not in FILTERS:
+            raise argparse.ArgumentTypeError(f'"{name}" is none of {", ".join(FILTERS)}')
+    return _list(text)
 
 
 def _list(text: str) -> tuple[str, ...]:

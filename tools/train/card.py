@@ -30,12 +30,13 @@ def card_of(
     parameters = sum(each.numel() for each in inspector.parameters()) / 1e6
     gives = f"`scores` float32 [1, {len(data.labels)}]" if data.good else "`detections` float32 [1, 100, 6]"
     test = data.part("test")
-    held = measure(data, test, inspector.net, inspector.filters) if test else float("nan")
+    held = measure(data, test, inspector) if test else float("nan")
     rows = {
         "classes": ", ".join(data.labels) + (f" (good: {data.good[0]})" if data.good else ""),
         "input": f"`image` uint8 [1, {height}, {width}, 3], BGR"
         + (", made grey in the graph" if data.channels == 1 else ""),
         "filters in the graph": ", ".join(args.filters) or "none",
+        "views": "eight, mirrored and turned; the mean of their probabilities" if args.mirrored else "one",
         "output": gives,
         "network": f"{args.size} {args.task}or, {parameters:.2f} M parameters".replace("classifyor", "classifier"),
         "command": f"`python -m tools.train {shlex.join(_command())}`",
@@ -49,7 +50,7 @@ def card_of(
         f"# {args.engine.name}\n\n"
         "Data: *say here whose pictures these are, and their terms of use.*\n\n"
         f"| | |\n|---|---|\n{table}\n"
-        f"## Data\n\nSplit by the hash of file names and by group (`{args.group}`); every file is in split.csv of the "
+        f"## Data\n\nSplit by hash of what `{args.group}` finds in file names; every file is in split.csv of the "
         f"run.\n\n| part | pictures | good | labels |\n|---|---|---|---|\n{counts}\n"
         f"## Measured\n\n{_chosen(data, task, best)}**{task} {held:.3f} on the part held back**. "
         f"More: `edge-inspector evaluate {args.engine.name} --data {run.name}/{next(run.glob('test.*')).name}`.\n\n"

@@ -65,8 +65,9 @@ class DataSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Pictures of one group (what `group`, a regular expression, finds in the file name) are never on both sides of
-    training and validation; one whose content is there twice neither. test: a share by the hash of the file name.
+    """Pictures of one group (what `group`, a regular expression, finds in the file name) are in one part, and so are
+    those with the same content. test: a share of all; validate: of the rest; both by hash. seed: another one is
+    another split.
     """
 
     seed: int = 1
@@ -76,25 +77,43 @@ class Split:
 
     def part_of(self, image: Path) -> str:
         """By name alone: more pictures, or another folder, move none from one part to another."""
-        if _share(image.stem) < self.test:
-            return "test"
         found = re.search(self.group, image.stem)
-        return "validate" if _share(f"{self.seed}/{found[0] if found else image.stem}") < self.validate else "train"
+        key = found[0] if found else image.stem
+        if _share(key if self.seed == 1 else f"test {self.seed}/{key}") < self.test:
+            return "test"
+        return "validate" if _share(f"{self.seed}/{key}") < self.validate else "train"
 
 
 def load(
-    task: str, folders: Sequence[Path], *, good: Sequence[Path], classes: Sequence[str], longer_px: int, split: Split
+    task: str,
+    folders: Sequence[Path],
+    *,
+    good: Sequence[Path] = (),
+    extra: Sequence[Path] = (),
+    classes: Sequence[str] = (),
+    longer_px: int,
+    split: Split,
 ) -> DataSet:
-    """Read and look at everything. Raises ConfigError, with the file's name, for what nothing can be learned from."""
+    """Read and look at everything. extra: data sets that are only learned from, whatever the split says.
+
+    Raises ConfigError, with the file's name, for what nothing can be learned from.
+    """
     named = tuple(classes)
     samples = [sample for folder in folders for sample in read_dataset(folder, None, good=named[:1] or (GOOD,))]
     samples += [sample for folder in good for sample in good_parts(folder)]
+    more = [sample for folder in extra for sample in read_dataset(folder, None, good=named[:1] or (GOOD,))]
+    samples += more
     left_out = sum(sample.boxes is None for sample in samples)
     samples = [sample for sample in samples if sample.boxes is not None]
     found = tuple(dict.fromkeys(name for folder in folders for name in labels_of(folder, good=named[:1] or (GOOD,))))
     labels = _labels(task, found, named, samples)
     sizes, grey, contents = _look(samples)
     size = _input_size(sizes, longer_px)
+    parts = _parts(samples, contents, split, only_train={sample.image for sample in more})
+    if "train" not in parts:
+        raise ConfigError(
+            f"{folders[0]}: all pictures are held back, expected some to learn from: --test and --validate"
+        )
     if left_out:
         print(f"{left_out} pictures without labels left out")
     return DataSet(
@@ -104,9 +123,7 @@ def load(
         1 if grey else 3,
         tuple(
             _example(sample, labels, Letterbox.fit(shape, size), part, content)
-            for sample, shape, content, part in zip(
-                samples, sizes, contents, _parts(samples, contents, split), strict=True
-            )
+            for sample, shape, content, part in zip(samples, sizes, contents, parts, strict=True)
         ),
     )
 
@@ -128,11 +145,12 @@ def write_parts(data: DataSet, run: Path) -> None:
 def _write_csv(samples: list[Sample], data: DataSet, path: Path) -> None:
     with path.open("w", newline="") as file:
         table = csv.writer(file)
-        probable = any(sample.probability is not None for sample in samples)
+        probable = len(data.labels) == 2 and any(sample.probability is not None for sample in samples)
         table.writerow(["image", "probability" if probable else "class"])
         for sample in samples:
             label = sample.boxes[0].label if sample.boxes else data.good[0]
-            table.writerow([sample.image.resolve(), label if sample.probability is None else sample.probability])
+            sure = sample.probability if sample.probability is not None else float(bool(sample.boxes))
+            table.writerow([sample.image.resolve(), sure if probable else label])
 
 
 def _coco(samples: list[Sample], labels: tuple[str, ...]) -> dict[str, object]:
@@ -191,11 +209,11 @@ def _input_size(sizes: list[tuple[int, int]], longer_px: int) -> tuple[int, int]
     return -(-round(height * scale) // 32) * 32, -(-round(width * scale) // 32) * 32
 
 
-def _parts(samples: list[Sample], contents: list[str], split: Split) -> list[str]:
+def _parts(samples: list[Sample], contents: list[str], split: Split, *, only_train: set[Path]) -> list[str]:
     """Which part each is in. The same content under several names goes where it is held back most."""
     strictest: dict[str, str] = {}
     for sample, content in zip(samples, contents, strict=True):
-        part = split.part_of(sample.image)
+        part = "train" if sample.image in only_train else split.part_of(sample.image)
         strictest[content] = max(strictest.get(content, part), part, key=PARTS.index)
     return [strictest[content] for content in contents]
 
@@ -203,7 +221,7 @@ def _parts(samples: list[Sample], contents: list[str], split: Split) -> list[str
 def _example(sample: Sample, labels: tuple[str, ...], fit: Letterbox, part: str, content: str) -> Example:
     boxes = np.array([(*box.xyxy, labels.index(box.label)) for box in sample.boxes or ()], np.float32).reshape(-1, 5)
     shares = np.zeros(len(labels), np.float32)
-    if sample.probability is not None:
+    if sample.probability is not None and len(labels) == 2:
         shares[:2] = 1 - sample.probability, sample.probability
     else:
         shares[int(boxes[0, 4]) if len(boxes) else 0] = 1.0

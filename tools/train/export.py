@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +32,17 @@ def export(inspector: Inspector, path: Path, image: NDArray[np.uint8]) -> None:
     example = torch.from_numpy(image[None])
     with torch.no_grad():
         expected = inspector(example).numpy()[0]
-    torch.onnx.export(
-        inspector,
-        (example,),
-        str(path),
-        input_names=["image"],
-        output_names=["scores" if expected.ndim == 1 else "detections"],
-        opset_version=OPSET,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the size of the picture is a constant of the graph, and meant to be
+        torch.onnx.export(
+            inspector,
+            (example,),
+            str(path),
+            input_names=["image"],
+            output_names=["scores" if expected.ndim == 1 else "detections"],
+            opset_version=OPSET,
+            dynamo=False,
+        )
     found = run(path, image)
     if expected.ndim > 1:
         compare(expected, found)

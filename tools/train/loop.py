@@ -33,10 +33,11 @@ from edge_inspector.nms import suppress
 from .augment import Augment
 from .data import DataSet, Example
 from .model import Inspector, aligned_loss, centres_to_boxes, loss
-from .targets import target_of
+from .targets import target_of, visible
 
 NMS_IOU = 0.5
 LEAST_SCORE = 0.01
+KEPT_BYTES = 1e9  # in each of the processes that prepare pictures
 SLOW = 0.2  # of the rate, for what was trained before
 LAST, BEST, LOG = "last.pt", "best.pt", "log.csv"
 COLUMNS = ("epoch", "loss", "figure", "rate", "seconds")
@@ -67,6 +68,7 @@ class Views(Dataset[Item]):
     def __init__(self, data: DataSet, examples: list[Example], *, augment: Augment, plan: Plan) -> None:
         self._data, self._examples, self._augment, self._plan = data, examples, augment, plan
         self._most = max((len(example.boxes) for example in examples), default=0) + 2
+        self._kept: dict[int, NDArray[np.uint8]] = {}
         self._size = (plan.crop_px, plan.crop_px) if plan.crop_px else data.size
 
     def __len__(self) -> int:
@@ -75,21 +77,29 @@ class Views(Dataset[Item]):
     def __getitem__(self, key: tuple[int, int]) -> Item:  # type: ignore[override]
         epoch, number = key
         example, draw = self._examples[number], np.random.default_rng((self._plan.seed, epoch, number))
-        pixels, boxes = self._augment.apply(
-            self._data.read(example), example.boxes, self._size, draw, another=self._another
-        )
+        pixels, boxes = self._augment.apply(self._read(number), example.boxes, self._size, draw, another=self._another)
         if self._data.good:
             target = {"shares": example.shares}
         elif self._plan.areas:
             target = {"truth": np.full((self._most, 5), -1, np.float32)}
-            target["truth"][: len(boxes)] = boxes[: self._most]
+            seen = visible(boxes, self._size)[: self._most]
+            target["truth"][: len(seen)] = seen
         else:
             target = target_of(boxes, classes=len(self._data.labels), size=self._size)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1)), target
 
     def _another(self, draw: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        example = self._examples[int(draw.integers(len(self._examples)))]
-        return self._data.read(example), example.boxes
+        number = int(draw.integers(len(self._examples)))
+        return self._read(number), self._examples[number].boxes
+
+    def _read(self, number: int) -> NDArray[np.uint8]:
+        """Decoded once, as far as memory allows."""
+        pixels = self._kept.get(number)
+        if pixels is None:
+            pixels = self._data.read(self._examples[number])
+            if pixels.nbytes * len(self._kept) < KEPT_BYTES:
+                self._kept[number] = pixels
+        return pixels
 
 
 class Order:
@@ -120,17 +130,18 @@ def train(data: DataSet, net: nn.Module, filters: nn.Module, run: Path, *, augme
     net, filters = net.to(device, memory_format=torch.channels_last), filters.to(device)  # type: ignore[call-overload]
     average, optimiser = copy.deepcopy(net), _optimiser(net)
     state = _load(run / LAST, device)
-    if state:
-        net.load_state_dict(state["net"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["random"].cpu())
     log: list[dict[str, float]] = state["log"] if state else []
     learn, judged = data.part("train"), data.part("validate")
     order = Order(len(learn), plan, epoch=len(log))
     views = Views(data, learn, augment=augment, plan=plan)
     batches = iter(DataLoader(views, batch_sampler=order, num_workers=min(8, (os.cpu_count() or 1) - 1)))  # type: ignore[arg-type]
     scaler = torch.amp.GradScaler(enabled=device.type == "cuda")
+    if state:
+        net.load_state_dict(state["net"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"].cpu())  # after the loader has drawn from it
     block, started_s, begun = Block(sys.stderr), time.monotonic(), len(log)
     for epoch in range(len(log), plan.epochs):
         if _is_over(log, plan):
@@ -165,12 +176,12 @@ def train(data: DataSet, net: nn.Module, filters: nn.Module, run: Path, *, augme
             block.show([f"{bar(step + 1, plan.epochs * order.steps)} epoch {epoch + 1} of {plan.epochs}  "
                         f"loss {total / (n + 1):.3f}  {_clock(left_s)} left"])  # fmt: skip
         mean = total / order.steps
-        figure = measure(data, judged, average, filters) if judged else 0.0
+        figure = measure(data, judged, Inspector(average, filters, channels=data.channels)) if judged else 0.0
         log.append(dict(zip(COLUMNS, (epoch + 1, mean, figure, rate, time.monotonic() - epoch_s), strict=True)))
         kept = {"net": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-        _save({**kept, "random": torch.get_rng_state(), "log": log}, run / LAST)
         if figure >= max(entry["figure"] for entry in log):
-            _save(average.state_dict(), run / BEST)
+            _save(average.state_dict(), run / BEST)  # first: killed here, it does the same epoch again
+        _save({**kept, "scaler": scaler.state_dict(), "random": torch.get_rng_state(), "log": log}, run / LAST)
         _write_log(log, run / LOG)
         told = f"  {'accuracy' if data.good else 'AP50'} {figure:.4f}" if judged else ""
         print(f"epoch {epoch + 1}: loss {mean:.4f}{told}", flush=True)
@@ -188,9 +199,9 @@ def begin_with(weights: Path, net: nn.Module) -> None:
         ) from None
 
 
-def measure(data: DataSet, examples: list[Example], net: nn.Module, filters: nn.Module) -> float:
+def measure(data: DataSet, examples: list[Example], inspector: Inspector) -> float:
     """AP50, the mean over the classes there are, or accuracy, on whole pictures without augmentation."""
-    found = look(data, examples, net, filters)
+    found = look(data, examples, inspector)
     if data.good:
         return sum(int(answer.argmax()) == int(each.shares.argmax()) for answer, each in found) / len(found)
     pairs = [(answer, each.boxes) for answer, each in found]
@@ -198,20 +209,23 @@ def measure(data: DataSet, examples: list[Example], net: nn.Module, filters: nn.
     return float(np.mean([average_precision(pairs, label) for label in there])) if there else 0.0
 
 
-def look(data: DataSet, examples: list[Example], net: nn.Module, filters: nn.Module) -> list[tuple[Rows, Example]]:
-    """What an engine of this network would find: rows after suppression, or scores."""
-    inspector = Inspector(net, filters, channels=data.channels).eval()
-    device, found = next(net.parameters()).device, []
+def look(data: DataSet, examples: list[Example], inspector: Inspector) -> list[tuple[Rows, Example]]:
+    """What an engine would find: rows after suppression, or scores."""
+    inspector.eval()
+    device, found = next(inspector.parameters()).device, []
     with torch.no_grad():
         for example in examples:
             image = torch.from_numpy(np.repeat(data.read(example), 3 // data.channels, axis=2))[None].to(device)
             answer = inspector(image)[0].cpu().numpy()
-            found.append((answer if data.good else detections(answer), example))
+            if not data.good:
+                answer = detections(answer)
+                answer[:, :4] = answer[:, :4].clip(0, (data.size[1], data.size[0]) * 2)
+            found.append((answer, example))
     return found
 
 
 def best_threshold(found: list[tuple[Rows, Example]]) -> float:
-    """Of a detector: one threshold for all classes at which F1 is highest, IoU 0.5; in steps of 0.05."""
+    """Of a detector: one threshold for all classes at which F1 is highest, IoU 0.5; in steps of 0.02."""
     right, total = [], sum(len(example.boxes) for _, example in found)
     for rows, example in found:
         used = np.zeros(len(example.boxes), bool)
@@ -220,7 +234,9 @@ def best_threshold(found: list[tuple[Rows, Example]]) -> float:
             used |= same & (np.cumsum(same) == 1)
             right.append((float(row[4]), bool(same.any())))
     scores, hits = np.array([score for score, _ in right]), np.array([hit for _, hit in right], float)
-    steps = [0.05 * n for n in range(3, 19)]
+    if not hits.any():
+        return 0.5
+    steps = [0.02 * n for n in range(5, 48)]
     return max(steps, key=lambda step: 2 * hits[scores >= step].sum() / ((scores >= step).sum() + total + 1e-9))
 
 

