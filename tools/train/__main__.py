@@ -61,7 +61,12 @@ def arguments() -> argparse.ArgumentParser:
     add("--patience", type=int, default=plan.patience, help=f"epochs without progress, then it ends ({plan.patience})")
     add("--augment", type=_augment, default=Augment(), metavar="KEY=VALUE,...",
         help=", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(Augment)))  # fmt: skip
-    add("--start", type=Path, metavar="FILE", help="begin with the weights of a former run: its best.pt")
+    add(
+        "--start",
+        type=Path,
+        metavar="FILE",
+        help="begin with these weights: an engine's weights.pt, or a run's best.pt",
+    )
     add("--seed", type=int, default=plan.seed)
     return parser
 
@@ -122,6 +127,10 @@ def _make_engine(args: argparse.Namespace, data: DataSet, inspector: Inspector, 
     if not (calibrated or data.good) and data.part("validate"):
         found = look(data, data.part("validate"), inspector)
         _set_threshold(recipe, best_threshold(found))
+    halves = {
+        name: each.half() if each.is_floating_point() else each for name, each in inspector.net.state_dict().items()
+    }
+    torch.save(halves, args.engine / "weights.pt")
     (args.engine / "README.md").write_text(card_of(args, data, inspector, log, run))
     print(f"card       {args.engine / 'README.md'}: say there whose pictures it learned from, and their terms of use")
     test = next(run.glob("test.*"))

@@ -103,7 +103,7 @@ def _says(inspector: Inspector, picture: Tensor) -> Tensor:
     """The highest score of every class in [n, height, width, 3]; float [n, classes]."""
     found = inspector.found(picture)
     if isinstance(found, Tensor):
-        return torch.softmax(found, 1).unflatten(0, (-1, len(picture))).mean(0)
+        return torch.softmax(found, 1).reshape(-1, len(picture), found.shape[1]).mean(0)
     return torch.sigmoid(found[0]).amax((2, 3))
 
 

@@ -144,7 +144,7 @@ class Inspector(nn.Module):
         found = self.found(image)
         if not isinstance(found, Tensor):
             return best_rows(*found)
-        return torch.softmax(found, 1).unflatten(0, (-1, image.shape[0])).mean(0)
+        return torch.softmax(found, 1).reshape(-1, image.shape[0], found.shape[1]).mean(0)
 
     def found(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """What the network itself gives: class logits (of each view), and a detector's sides."""
