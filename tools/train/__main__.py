@@ -65,7 +65,7 @@ def arguments() -> argparse.ArgumentParser:
         "--start",
         type=Path,
         metavar="FILE",
-        help="begin with these weights: an engine's weights.pt, or a run's best.pt",
+        help="begin with the weights of a former run: its best.pt",
     )
     add("--seed", type=int, default=plan.seed)
     return parser
@@ -127,10 +127,6 @@ def _make_engine(args: argparse.Namespace, data: DataSet, inspector: Inspector, 
     if not (calibrated or data.good) and data.part("validate"):
         found = look(data, data.part("validate"), inspector)
         _set_threshold(recipe, best_threshold(found))
-    halves = {
-        name: each.half() if each.is_floating_point() else each for name, each in inspector.net.state_dict().items()
-    }
-    torch.save(halves, args.engine / "weights.pt")
     (args.engine / "README.md").write_text(card_of(args, data, inspector, log, run))
     print(f"card       {args.engine / 'README.md'}: say there whose pictures it learned from, and their terms of use")
     test = next(run.glob("test.*"))
