@@ -19,9 +19,6 @@ Boxes = NDArray[np.float32]  # [n, 5]: x1, y1, x2, y2, class
 Look = Callable[[np.random.Generator], tuple[Pixels, Boxes]]  # draws another picture of the training part
 
 
-NEAR = 0.75  # so often a piece of a picture is one with a defect in it
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augment:
     """How much of each. turns: flips and quarter turns (0 or 1). zoom, shift: shares; angle: degrees; light, contrast:
@@ -65,10 +62,6 @@ class Augment:
         room_x, room_y = width - size[1], height - size[0]
         if not (self.zoom or self.shift or self.angle) and min(room_x, room_y) >= 0:
             x, y = int(random.integers(0, room_x + 1)), int(random.integers(0, room_y + 1))
-            if len(boxes) and random.random() < NEAR:
-                x1, y1, x2, y2 = boxes[random.integers(len(boxes)), :4]
-                x = int(np.clip(random.uniform(x2 - size[1], x1), 0, room_x))
-                y = int(np.clip(random.uniform(y2 - size[0], y1), 0, room_y))
             return pixels[y : y + size[0], x : x + size[1]], boxes - np.array([x, y, x, y, 0], np.float32)
         zoom = float(np.exp(random.uniform(-self.zoom, self.zoom)))
         matrix = cv2.getRotationMatrix2D((width / 2, height / 2), random.uniform(-self.angle, self.angle), zoom)
