@@ -81,7 +81,7 @@ def _command() -> list[str]:
 
 def _machine() -> str:
     if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+        return str(torch.cuda.get_device_name())
     named = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
     return f"{torch.get_num_threads()} thread(s) of {named[0] if named else platform.processor()}"
 

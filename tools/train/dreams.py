@@ -80,7 +80,7 @@ def paint(
         assert pieces.grad is not None
         pieces.grad = torch.from_numpy(np.stack([cv2.GaussianBlur(each, (0, 0), 1.0) for each in pieces.grad.numpy()]))
         optimiser.step()
-    return pieces.detach().clamp(0, 255).round().to(torch.uint8).numpy()
+    return np.asarray(pieces.detach().clamp(0, 255).round().to(torch.uint8).numpy(), np.uint8)
 
 
 def _laid_out(background: NDArray[np.float32], pieces: NDArray[np.uint8]) -> list[tuple[NDArray[np.uint8], list[int]]]:
