@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import sys
 from typing import Any, TypeVar, cast
 
@@ -55,10 +56,22 @@ def from_toml(raw: bytes) -> dict[str, Any]:
 
 
 def json_schema(kind: type) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a definition."""
+    """The JSON Schema (2020-12) of a definition. Its texts are without the indentation that they have in the code,
+    which msgspec leaves in up to 0.22.
+    """
     import msgspec
 
-    return msgspec.json.schema(kind)
+    made: dict[str, Any] = _flush_left(msgspec.json.schema(kind))
+    return made
+
+
+def _flush_left(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: inspect.cleandoc(each) if key == "description" and isinstance(each, str) else _flush_left(each)
+            for key, each in value.items()
+        }
+    return [_flush_left(each) for each in value] if isinstance(value, list) else value
 
 
 @functools.cache

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cameras.replay import SUFFIXES, cut_off
+from ..cameras.replay import SUFFIXES
 from ..errors import ConfigError
-from ..types import Pixels
 from .dataset import Sample, read_dataset
+from .looking import decoded
 
 CANDIDATE, SAME = 28, 0.35  # of 256 bits; of the standard deviation of grey levels, at the place that differs most
 SMALL = 64
@@ -143,12 +143,11 @@ def print_of(path: Path) -> Print | None:
 
     try:
         content = path.read_bytes()
-        pixels = None if cut_off(content) else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):
-        pixels = None
-    if pixels is None:
+    except OSError:
         return None
-    found: Pixels = np.asarray(pixels, np.uint8)
+    found = decoded(content)
+    if found is None:
+        return None
     grey = cv2.cvtColor(found, cv2.COLOR_BGR2GRAY)
     small = cv2.resize(grey, (SMALL, SMALL), interpolation=cv2.INTER_AREA).astype(np.float32)
     tiny = cv2.resize(grey, (17, 16), interpolation=cv2.INTER_AREA).astype(int)

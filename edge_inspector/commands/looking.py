@@ -44,13 +44,21 @@ class Looker:
 
 def read_picture(path: Path) -> Pixels:
     """uint8 [h, w, 3] BGR. Raises CameraMissing where the file is no picture."""
-    import cv2
-
     try:
-        content = path.read_bytes()
-        pixels = None if cut_off(content) else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):
+        pixels = decoded(path.read_bytes())
+    except OSError:
         pixels = None
     if pixels is None:
         raise CameraMissing(f"{path}: is not a whole picture that OpenCV can read")
-    return np.asarray(pixels, np.uint8)
+    return pixels
+
+
+def decoded(content: bytes) -> Pixels | None:
+    """The picture in a file's bytes, uint8 [h, w, 3] BGR; None where it is none, or only a part of one."""
+    import cv2
+
+    try:
+        pixels = None if cut_off(content) else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if pixels is None else np.asarray(pixels, np.uint8)
