@@ -72,8 +72,8 @@ def test_a_detector_learns_a_few_pictures_by_heart(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_classifier_learns_from_probabilities(tmp_path: Path) -> None:
     """A CSV of probabilities, filters in the graph, a good class by name."""
-    table, engine = probabilities(tmp_path / "data"), tmp_path / "engines" / "tiny"
-    done = train("classify", table, engine, *ALL, "--epochs", "60", "--classes", "functional,defective",
+    table, engine = probabilities(tmp_path / "data", 8), tmp_path / "engines" / "tiny"
+    done = train("classify", table, engine, *ALL, "--epochs", "50", "--classes", "functional,defective",
                  "--filters", "median,contrast", "--mirrored", "--augment", "zoom=0,shift=0")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert 'good = ["functional"]' in (engine / "model.toml").read_text()
@@ -87,7 +87,7 @@ def test_a_classifier_learns_from_probabilities(tmp_path: Path) -> None:
 def test_after_a_kill_it_goes_on_to_the_same_losses(tmp_path: Path, task: str) -> None:
     """To the last digit."""
     data = coco(tmp_path / "data") if task == "detect" else probabilities(tmp_path / "data")
-    words = ("--validate", "0", "--test", "0", "--epochs", "7")
+    words = ("--validate", "0", "--test", "0", "--epochs", "5")
     words += ("--augment", "paste=0.3") if task == "detect" else ()
     whole, broken = tmp_path / "whole" / "tiny", tmp_path / "broken" / "tiny"
     assert train(task, data, whole, *words).returncode == 0
@@ -98,7 +98,7 @@ def test_after_a_kill_it_goes_on_to_the_same_losses(tmp_path: Path, task: str) -
     process.send_signal(signal.SIGKILL)
     process.wait()
     reached = len(losses(broken.parent / "run"))
-    assert 2 <= reached < 7, "it has to be killed while it learns"
+    assert 2 <= reached < 5, "it has to be killed while it learns"
     assert train(task, data, broken, *words).returncode == 0
     assert losses(broken.parent / "run") == losses(whole.parent / "run")
 
@@ -114,8 +114,12 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["broken", "cut off", "missing", "outside", "unknown", "nothing"])
-def test_bad_data_is_refused_by_the_name_of_the_file(tmp_path: Path, wrong: str) -> None:
+def test_bad_data_is_refused_by_the_name_of_the_file(
+    tmp_path: Path, wrong: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Whatever is wrong, whoever labelled it learns where."""
+    from tools.train.__main__ import main
+
     data = coco(tmp_path / "data", 8)
     picture, path = data / "images" / "board0-003.png", data / "annotations.json"
     table = json.loads(path.read_text())
@@ -138,10 +142,10 @@ def test_bad_data_is_refused_by_the_name_of_the_file(tmp_path: Path, wrong: str)
     else:
         table["annotations"], named = [], "no labelled defect"
     path.write_text(json.dumps(table))
-    done = train("detect", data, tmp_path / "engines" / "tiny", "--epochs", "1")
-    assert done.returncode not in (0, -signal.SIGSEGV)
-    assert named in done.stderr
-    assert "Traceback" not in done.stderr
+    words = command("detect", data, tmp_path / "engines" / "tiny", "--epochs", "1")[2:]
+    monkeypatch.setattr(sys, "argv", words)
+    assert main() != 0
+    assert named in capsys.readouterr().err
 
 
 def test_a_loss_that_is_no_number_ends_it_and_says_what_to_do(tmp_path: Path) -> None:
