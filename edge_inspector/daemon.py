@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,24 +26,32 @@ DRAIN_S = 5.0  # the longest a stop may take; parts in flight have their own, sh
 
 
 class Signals:
-    """What this process was asked to do, kept until the main loop looks."""
+    """What this process was asked to do, kept until the main loop looks.
 
-    def __init__(self) -> None:
-        self.stop = threading.Event()
-        self.reload = threading.Event()
+    Plain flags, as a handler runs in the midst of whatever the main thread does: one that took a lock, such as that of
+    a threading.Event, could wait for ever for the very thread that it interrupts.
+    """
+
+    stop = False
+    reload = False
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
         """SIGTERM and SIGINT stop, SIGHUP reloads; the former handlers come back afterwards."""
-        wanted = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self.reload}
         former = {
-            number: signal.signal(number, lambda *_, event=event: event.set()) for number, event in wanted.items()
+            number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         }
         try:
             yield
         finally:
             for number, handler in former.items():
                 signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: object) -> None:
+        if number == signal.SIGHUP:
+            self.reload = True
+        else:
+            self.stop = True
 
 
 def run(path: Path) -> int:
@@ -56,8 +64,8 @@ def run(path: Path) -> int:
             config = load(path)
             line = Line(config)
             log.info("starting", extra={"line": config.line.name, "epoch": line.epoch, "pid": os.getpid()})
-            line.start(signals.stop)
-            if not signals.stop.is_set():
+            line.start(lambda: signals.stop)
+            if not signals.stop:
                 log.info("ready", extra={"verdicts": config.endpoints[0], "gateway": config.endpoints[1]})
                 service.ready()
                 _serve(line, service, signals)
@@ -79,12 +87,13 @@ def run(path: Path) -> int:
 
 def _serve(line: Line, service: Service, signals: Signals) -> None:
     """Watch over the threads until told to stop, or until finite cameras have delivered everything."""
-    while not signals.stop.wait(TURN_S) and not line.finished:
+    while not signals.stop and not line.finished:
+        time.sleep(TURN_S)
         if line.check():
             service.feed_watchdog()
         line.refresh_keys()
-        if signals.reload.is_set():
-            signals.reload.clear()
+        if signals.reload:
+            signals.reload = False
             _reload(line)
         counts = [station.ledger.counts for station in line.stations]
         service.status(

@@ -8,6 +8,7 @@ import math
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -122,7 +123,7 @@ class Line:
         # not among the workers: nobody waits for it, and a disk that hangs must not end the line
         self._keep = Worker("keep", self._keeper, allowed_ns=0) if keeping else None
 
-    def start(self, cancelled: threading.Event) -> None:
+    def start(self, cancelled: Callable[[], bool]) -> None:
         """Heartbeats first, then engines, warm-up and cameras; returns when parts are inspected, or when cancelled.
 
         Raises EngineMissing, CameraMissing, or ConfigError for a deadline that the engine cannot keep.
@@ -132,17 +133,17 @@ class Line:
         if self._keep is not None:
             self._keep.start()
         for engine in {a.engine.folder: a.engine for a in self._assignments}.values():
-            if not cancelled.is_set():
+            if not cancelled():
                 self._start_engine(engine)
         for assignment, station in zip(self._assignments, self.stations, strict=True):
-            if not cancelled.is_set():
+            if not cancelled():
                 self._start_camera(assignment, station)
         for grabber in self._grabbers:
-            while not grabber.opened.wait(0.1) and not cancelled.is_set():
+            while not grabber.opened.wait(0.1) and not cancelled():
                 pass
             if grabber.missing is not None:
                 raise grabber.missing
-        if not cancelled.is_set():
+        if not cancelled():
             for a, station in zip(self._assignments, self.stations, strict=True):
                 refuse_for_frame(station.recipe, a.recipe_path, station.frame_size)
             gc.collect()

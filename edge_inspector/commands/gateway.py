@@ -25,4 +25,4 @@ def main(args: argparse.Namespace) -> int:
     service.log_to(least=logging.DEBUG if args.verbose else logging.INFO)
     signals = Signals()
     with signals.handled():
-        return process.run(args.gateway, signals.stop, service.Service())
+        return process.run(args.gateway, lambda: signals.stop, service.Service())

@@ -6,8 +6,8 @@ import contextlib
 import gc
 import logging
 import secrets
-import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -74,10 +74,10 @@ class Gateway:
         gc.collect()
         gc.freeze()
 
-    def serve(self, stop: threading.Event, service: Service) -> None:
+    def serve(self, stop: Callable[[], bool], service: Service) -> None:
         """The loop."""
         due_ns = 0
-        while not stop.is_set():
+        while not stop():
             wait_ns = due_ns - time.monotonic_ns()
             self._link.wait(self._mailbox.fileno(), max(0, -(-wait_ns // 1_000_000)))
             due_ns = self._turn()
@@ -146,7 +146,7 @@ def _line(status: GateStatus) -> str:
     return f"{what}; {counts['parts']} parts: {counts['passed']} passed, {counts['late']} verdicts too late"
 
 
-def run(path: Path, stop: threading.Event, service: Service) -> int:
+def run(path: Path, stop: Callable[[], bool], service: Service) -> int:
     """Run the gateway that a TOML file describes until it is stopped; returns the exit code."""
     gateway: Gateway | None = None
     code = 0

@@ -242,8 +242,8 @@ def test_what_cannot_be_explained(tmp_path: Path, capsys: pytest.CaptureFixture[
     quadrant(tmp_path)
     for words, code, told in (
         (("script", "part.png"), 1, 'engine "script" is a script'),
-        (("quadrant", "text.png"), 3, "is not a picture that OpenCV can read"),
-        (("quadrant", "none.png"), 3, "is not a picture that OpenCV can read"),
+        (("quadrant", "text.png"), 3, "is not a whole picture that OpenCV can read"),
+        (("quadrant", "none.png"), 3, "is not a whole picture that OpenCV can read"),
         (("nobody", "part.png"), 3, 'no engine "nobody"'),
         (("quadrant", "part.png", "--out", "heat.jpg"), 78, "expected the name of a PNG file"),
         (("quadrant", "part.png", "--out", str(tmp_path / "no" / "heat.png")), 78, "cannot be written"),

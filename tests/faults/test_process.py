@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -56,6 +57,17 @@ def test_sighup_swaps_the_recipe_between_two_parts(tmp_path: Path) -> None:
         assert len({sha for sha, _ in said}) == 2
         assert daemon.ears.verdicts[-1]["suppressed"] == 1
         assert daemon.ears.verdicts[-1]["near_misses"][0]["class"] == "short"
+
+
+def test_signals_at_any_moment(tmp_path: Path) -> None:
+    """A signal that comes while the main thread looks for the one before it does not stop that thread for ever."""
+    with running(tmp_path, camera=boards(30), script=[step()]) as daemon:
+        daemon.wait_for_verdicts(1)
+        for _ in range(2000):
+            daemon.send(signal.SIGHUP)
+            time.sleep(0.0005)
+        assert daemon.stop() == 0
+        must_add_up(daemon)
 
 
 def test_the_wall_clock_steps_by_an_hour(tmp_path: Path) -> None:
