@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .codec import Mismatch
 from .doorkeeper import Doorkeeper, NoDoor
 from .station import Station
-from .wire import Clock, VerdictMessage, decode_from_gateway, encode
+from .wire import Clock, decode_from_gateway, encode, sent_again
 
 if TYPE_CHECKING:
     import zmq
@@ -56,7 +56,7 @@ class Gateways:
         self,
         socket: zmq.Socket[bytes],
         stations: dict[str, Station],
-        histories: dict[str, deque[VerdictMessage]],
+        histories: dict[str, deque[bytes]],
         *,
         door: Doorkeeper | NoDoor,
         line: str,
@@ -216,7 +216,7 @@ class Gateways:
             start = from_seq - oldest
             batch = list(itertools.islice(history, start, start + REPLAY_AT_MOST // len(self._replays) + 1))
             sent = 0
-            while sent < len(batch) and self._send(identity, {**batch[sent], "replay": True}):
+            while sent < len(batch) and self._send_raw(identity, sent_again(batch[sent])):
                 sent += 1
             if from_seq + sent > self._stations[station].ledger.last_seq:
                 self._replays.pop((identity, station), None)
@@ -241,8 +241,7 @@ class Gateways:
 
     def _oldest(self, station: str) -> int:
         """The first seq that a replay can still give; the next one to come where nothing is kept."""
-        history = self._histories[station]
-        return history[0]["seq"] if history else self._stations[station].ledger.last_seq + 1
+        return self._stations[station].ledger.last_seq + 1 - len(self._histories[station])
 
     def _send(self, identity: bytes, message: object) -> bool:
         return self._send_raw(identity, encode(message))

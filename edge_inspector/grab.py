@@ -34,24 +34,34 @@ class Sameness:
 
     ROWS = 8
 
-    def __init__(self) -> None:
+    def __init__(self, size: tuple[int, int]) -> None:
+        """For frames of (height, width)."""
         self.run = 1
+        # of this frame, the one before, and the last part; made once, as new memory for each frame costs more than both
+        self._samples = [np.empty((-(-size[0] // self.ROWS), size[1], 3), np.uint8) for _ in range(3)]
         self._last: Pixels | None = None
         self._last_part: Pixels | None = None
 
     def look(self, pixels: Pixels) -> None:
         """Compare with the frame before."""
-        sample = pixels[:: self.ROWS].copy()
-        same = self._last is not None and np.array_equal(sample, self._last)
-        self.run = self.run + 1 if same else 1
+        sample = next(each for each in self._samples if each is not self._last and each is not self._last_part)
+        np.copyto(sample, pixels[:: self.ROWS])
+        self.run = self.run + 1 if _same(sample, self._last) else 1
         self._last = sample
 
     def same_as_last_part(self) -> bool:
         """Whether the part now looked at has the very picture of the part before; then remember this one."""
-        assert self._last is not None
-        same = self._last_part is not None and np.array_equal(self._last, self._last_part)
+        same = _same(self._last, self._last_part)
         self._last_part = self._last
         return same
+
+
+def _same(sample: Pixels | None, other: Pixels | None) -> bool:
+    """The middle row tells most pictures apart, and spares the others."""
+    if sample is None or other is None:
+        return False
+    middle = len(sample) // 2
+    return np.array_equal(sample[middle], other[middle]) and np.array_equal(sample, other)
 
 
 class Grabber:
@@ -78,7 +88,7 @@ class Grabber:
         self._stood_still_since = stood_still_since
         self._trigger_id = 0
         self._pool = FramePool(0, (0, 0))
-        self._sameness = Sameness()
+        self._sameness = Sameness((0, 0))
         self._delivered = False
 
     def stop(self) -> None:
@@ -123,7 +133,7 @@ class Grabber:
         if size != self._pool.size:
             # beside those that wait: one here, one with infer, one spare; and those that may be kept
             self._pool = FramePool(CAPACITY + 3 + self._station.spare_frames, size)
-            self._sameness = Sameness()
+            self._sameness = Sameness(size)
         self._say("")
         self.opened.set()
 
@@ -248,7 +258,7 @@ class Grabber:
     def _enqueue(self, part: Part, frame: Frame) -> bool:
         """Let the part wait for the engine, unless it would wait in vain."""
         engine = self._station.engine
-        waiting = len(self._intake)
+        waiting = self._intake.ahead_of(self._station.name)
         if waiting and not self._camera.waits:
             ready_ns = time.monotonic_ns() + (waiting + 3) * engine.service_ns  # two are in flight, and itself
             if ready_ns > part.deadline_ns - self._station.ledger.guard_ns:

@@ -104,6 +104,11 @@ class Intake(Generic[T]):
     def __len__(self) -> int:
         return sum(map(len, self._boxes.values()))
 
+    def ahead_of(self, station: str) -> int:
+        """How many are taken before one that is put now: as stations take turns, no more of another than of this one."""
+        mine = len(self._boxes[station])
+        return sum(min(len(box), mine + (name != station)) for name, box in self._boxes.items())
+
     def close(self) -> None:
         """Take nothing more in; what waits can still be taken out."""
         with self._changed:

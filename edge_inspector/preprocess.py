@@ -43,7 +43,7 @@ class Letterbox:
         import cv2
 
         made = cv2.resize(frame, (self.inner[1], self.inner[0]), dst=view, interpolation=cv2.INTER_LINEAR)
-        if made.ctypes.data != view.ctypes.data:  # OpenCV would not write there
+        if made is not view:  # OpenCV would not write there
             np.copyto(view, made)
 
     def clear(self, into: Pixels) -> None:

@@ -19,7 +19,7 @@ from .ledger import Part
 from .mailbox import Outbox
 from .station import Event, Opened, Picture, Station, ToKeep, identity
 from .types import Outcome, Reason, Verdict
-from .wire import Clock, Identity, VerdictMessage, counts_message, encode, verdict_message
+from .wire import Clock, Identity, counts_message, encode, verdict_message
 
 if TYPE_CHECKING:
     import zmq
@@ -55,7 +55,7 @@ class Publisher:
         insecure = config.publish.insecure
         self._verdicts = bind(self._context, zmq.XPUB, verdicts, name="verdicts", door=self._door, insecure=insecure)
         self._router = bind(self._context, zmq.ROUTER, gateway, name="gateway", door=self._door, insecure=insecure)
-        self._histories: dict[str, deque[VerdictMessage]] = {
+        self._histories: dict[str, deque[bytes]] = {
             name: deque(maxlen=config.publish.history) for name in self._stations
         }
         self._gateways = Gateways(
@@ -112,15 +112,18 @@ class Publisher:
         self.progress_ns = time.monotonic_ns()
         while not self._finished():
             wait_ns = wake_ns - time.monotonic_ns()
-            poller.poll(max(0, -(-wait_ns // 1_000_000)))  # rounded up: too early would only be a turn for nothing
+            # rounded up: too early would only be a turn for nothing
+            ready = {each for each, _ in poller.poll(max(0, -(-wait_ns // 1_000_000)))}
             self._notice_standstill(time.monotonic_ns())
             for event in self._outbox.drain():
                 self._take(event)
             more = self._door.turn()
-            more = self._gateways.receive(self._trigger) or more
+            if self._router in ready:
+                more = self._gateways.receive(self._trigger) or more
             if self._turn_out():
                 poller = self._poller()
-            self._drop_subscriptions()
+            if self._verdicts in ready:
+                self._drop_subscriptions()
             now_ns = time.monotonic_ns()
             self._expire(now_ns)
             resend_ns = self._gateways.turn(now_ns)
@@ -228,7 +231,7 @@ class Publisher:
         payload = encode(message)
         self._publish(self._topics[part.station][settled.verdict.outcome], payload)
         self._gateways.publish(part.station, settled.seq, payload, part.deadline_ns, settled.t_ns)
-        self._histories[part.station].append(message)
+        self._histories[part.station].append(payload)
         if picture is not None and kind and station.shelf is not None:
             station.shelf.put(ToKeep(picture, message, kind))
 

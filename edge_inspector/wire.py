@@ -292,6 +292,11 @@ def encode(message: object) -> bytes:
     return to_json(message)
 
 
+def sent_again(verdict: bytes) -> bytes:
+    """An encoded verdict, marked as a replay."""
+    return verdict[:-1] + b',"replay":true}'
+
+
 def decode(raw: bytes) -> dict[str, Any]:
     """Any message, checked against the definition that its `type` names. Raises Mismatch."""
     message = from_json(raw, dict)

@@ -305,3 +305,19 @@ def test_outbox_loses_nothing_between_threads() -> None:
     for who in range(4):
         assert [n for sender, n in found if sender == who] == list(range(each))
     outbox.close()
+
+
+def test_how_many_are_taken_before_a_new_one() -> None:
+    """Stations take turns, so one that fills its box holds up another by one part only."""
+    intake: Intake[str] = Intake(("a", "b", "c"), capacity=8)
+    assert intake.ahead_of("a") == 0
+    for n in range(5):
+        intake.put("a", f"a{n}")
+    intake.put("b", "b0")
+    for station, wanted in (("a", 6), ("b", 3), ("c", 2)):
+        assert intake.ahead_of(station) == wanted
+    taken = []
+    intake.put("c", "new")
+    while (item := intake.get(0.0)) != "new":
+        taken.append(item)
+    assert sorted(taken) == ["a0", "b0"]

@@ -67,7 +67,7 @@ def test_it_draws_the_board_under_the_lens(belt: Belt, camera: PlantCamera) -> N
 
 def test_a_picture_is_never_the_one_before_unless_the_camera_is_frozen(belt: Belt, camera: PlantCamera) -> None:
     """As the grab thread looks at it."""
-    sameness = Sameness()
+    sameness = Sameness((640, 640))
     for number in (GOOD, GOOD, 0, 0, 0):
         belt.number = number
         sameness.look(read(camera)[1])
