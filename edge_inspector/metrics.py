@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 GROWTH = 1.02  # each bucket's upper edge is so much above the one before: a percentile is right within 2 %
+PER_E = 1 / math.log(GROWTH)  # buckets for every factor of e
 BUCKETS = 1024  # up to GROWTH ** BUCKETS us, ten minutes
 
 
@@ -18,10 +20,25 @@ class Histogram:
 
     def add(self, value_us: int) -> None:
         """Count one."""
-        bucket = int(math.log(value_us, GROWTH)) if value_us > 1 else 0
+        bucket = int(math.log(value_us) * PER_E) if value_us > 1 else 0
         self.counts[min(bucket, BUCKETS - 1)] += 1
         self.total += 1
         self.max_us = max(self.max_us, value_us)
+
+    def merge(self, other: Histogram) -> None:
+        """Count what another has counted as well."""
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+        self.max_us = max(self.max_us, other.max_us)
+
+    def curve(self) -> list[tuple[float, int]]:
+        """(which share of all does not exceed it, a duration), for each duration that has occurred."""
+        seen = itertools.accumulate(self.counts)
+        return [
+            (upto / self.total, min(round(GROWTH ** (bucket + 1)), self.max_us))
+            for bucket, (count, upto) in enumerate(zip(self.counts, seen, strict=True))
+            if count
+        ]
 
     def percentile(self, share: float) -> int:
         """The duration that `share` (0 to 1) of all do not exceed; 0 where there are none."""

@@ -1,6 +1,7 @@
-"""Measure this machine: the bare engine beside the whole pipeline, what is added to a part, latency, memory.
+"""Measure this machine: the bare engine beside the whole pipeline, what is added to a part, tails, misses, memory.
 
-Ratios come from one run in which bare engine and pipeline take turns; their spread is given with them.
+Ratios come from one run in which both take turns; their spread is given with them. `--soak 1h` goes on for so long, and
+says whether anything leaks, drifts, or has a tail that the engine alone has not.
 """
 
 from __future__ import annotations
@@ -8,319 +9,291 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import platform
+import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .. import runners
-from ..cameras.boards import Boards
-from ..client import Subscriber
+from .. import __version__
 from ..config import load
-from ..errors import EndOfStream, FailedError
-from ..line import Line
 from ..metrics import Histogram
-from ..models.folder import find
-from ..preprocess import Letterbox, use_one_thread
-from ..types import Pixels, Shot
-from . import bench_gateway
+from ..models.folder import Engine, find
+from ..preprocess import use_one_thread
+from . import bench_gateway, bench_soak
+from .bench_bare import Bare
+from .bench_figures import LOAD, ms, ratio, spread
+from .bench_frames import SIZE
+from .bench_heard import Heard
+from .bench_picture import picture
+from .bench_pipeline import Pipeline
+from .bench_table import table
+from .bench_usage import slope_mb
+from .terminal import one_or_more
 
-SIZE = (1024, 1280)  # height, width of the frames
 LINE = """[line]
 name = "bench"
-[publish]
-verdicts = "ipc://{folder}/verdicts"
-gateway = "ipc://{folder}/gateway"
+engines = {engines}
 [[station]]
 name = "top"
-engine = "{engine}"
-deadline_ms = 600000
+engine = {engine}
+deadline_ms = {deadline_ms}
 [station.camera]
 kind = "boards"
 """
 NOTHING = 'labels = ["short"]\ninput_size = [640, 640]\n[[script]]\n'
-PACED_HZ = 10.0
+TURN_S = 2.0  # one turn at full speed
+DEADLINE_MS, SLOW = 100.0, 4  # without LINE.toml: this deadline, or so many times what the engine takes
+PAUSES_S = {1: 5, 10: 2, 60: 1}  # seconds of idling, and how often
+MANY = (4, 8)  # stations on one engine
+OVERLOAD_PARTS = 80  # of each station; half of them can be judged
+PLC_RATE, PLC_S = 100.0, 20.0
+EARLY = 5000  # parts after which memory is looked at: by then everything has been used once
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """How long, and how to report."""
-    parser.add_argument("--engine", default="boards", help="which engine (boards)")
+    """Of what, how long, and how to report."""
+    parser.add_argument("line", nargs="?", type=Path, metavar="LINE.toml", help="measure its first station's engine")
+    parser.add_argument("--engine", default="boards", help="without LINE.toml: which engine (boards)")
     parser.add_argument("--engines", type=Path, default=Path("engines"), help="where engines lie (engines/)")
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="so often the two take turns (7)")
-    parser.add_argument("--parts", type=int, default=100_000, metavar="N", help="for the memory's growth (100000)")
-    parser.add_argument("--plc-seconds", type=float, default=20.0, metavar="S", help="of 100 parts each, to a PLC (20)")
+    parser.add_argument("--rounds", type=one_or_more, default=5, metavar="N", help="so often all take turns (5)")
+    parser.add_argument("--rate", type=float, metavar="HZ", help="parts per second for the latencies (70 %% load)")
+    parser.add_argument("--parts", type=one_or_more, default=100_000, metavar="N", help="without an engine (100000)")
+    parser.add_argument("--soak", type=_duration, metavar="TIME", help="only this: run for 90s, 10m, 1h; exit 1 if bad")
+    parser.add_argument("--picture", type=Path, default=Path("bench.svg"), metavar="FILE.svg", help="(bench.svg)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Measure, draw, print. Exit 1 where a soak finds something."""
     use_one_thread()
-    result: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} x {_processor()}",
+    with _line(args) as line:
+        config = load(line)
+        engine = find(config.station[0].engine, config.resolve(config.line.engines))
+        result: dict[str, Any] = about(engine)
+        if args.soak:
+            result |= bench_soak.measure(line, engine, seconds=args.soak, rate=args.rate, say=_say)
+        else:
+            result |= _all(args, line, engine)
+    result["load_after"] = os.getloadavg()[0]
+    timed = result.pop("timed")
+    args.picture.write_text(picture(result, timed))
+    print(json.dumps(result) if args.json else f"{table(result)}\n\ndrawn: {args.picture}")
+    return 0 if result.get("ok", True) else 1
+
+
+def about(engine: Engine) -> dict[str, Any]:
+    """What is measured, where, with which versions."""
+    return {
+        "version": __version__,
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{len(os.sched_getaffinity(0))} x {_processor()}",
+        "kernel": platform.release(),
         "python": platform.python_version(),
-        "engine": args.engine,
+        "libraries": {name: version(name) for name in ("openvino", "numpy", "opencv-python-headless", "pyzmq")},
+        "engine": engine.identity["name"],
         "frame": f"{SIZE[1]}x{SIZE[0]}",
         "load_before": os.getloadavg()[0],
-        **_throughput(args),
-        **_paced(args),
+    }
+
+
+def _all(args: argparse.Namespace, line: Path, engine: Engine) -> dict[str, Any]:
+    result = _throughput(args, line, engine)
+    rate = args.rate or LOAD * result["bare_one_lane_fps"]["median"]
+    return {
+        **result,
+        **_paced(args, line, engine, rate),
+        **_stations(args, line, result["bare_fps"]["median"]),
         **_null_engine(args.parts),
-        "to_the_plc": _to_the_plc(args.plc_seconds),
+        "to_the_plc": _to_the_plc(),
     }
-    print(json.dumps(result) if args.json else "\n".join(f"{key:20} {value}" for key, value in result.items()))
-    return 0
 
 
-def _throughput(args: argparse.Namespace) -> dict[str, Any]:
-    """Frames per second, bare engine with two requests in flight and the whole pipeline, taking turns."""
-    bare, whole = [], []
-    engine = Bare(args, backlog=True)
-    parts = max(60, round(3 * engine.full_speed(60)))  # about three seconds a turn
-    for n in range(args.rounds):
-        _say(f"full speed, turn {n + 1} of {args.rounds}")
-        bare.append(engine.full_speed(parts))
-        with Pipeline(args.engine, args.engines, rate=0.0, count=parts) as pipeline:
-            whole.append(pipeline.listen().per_second())
-    ratios = [b / a for a, b in zip(bare, whole, strict=True)]
+def _throughput(args: argparse.Namespace, line: Path, engine: Engine) -> dict[str, Any]:
+    """Frames per second: bare with one lane, with two in flight, with letterbox; and the whole pipeline."""
+    bare, heard = Bare(engine, backlog=True), Heard()
+    parts = max(20, round(TURN_S * bare.full_speed(20)))
+    found: dict[str, list[float]] = {name: [] for name in ("bare_one_lane", "bare", "preprocessed", "pipeline")}
+    with Pipeline(line, waits=True) as pipeline:
+        runs: dict[str, Callable[[], float]] = {
+            "bare_one_lane": lambda: bare.full_speed(parts, lanes=1),
+            "bare": lambda: bare.full_speed(parts),
+            "preprocessed": lambda: bare.full_speed(parts, preprocess=True),
+            "pipeline": lambda: pipeline.turn(parts, heard=heard),
+        }
+        pipeline.turn(20, heard=Heard())
+        before = pipeline.usage
+        for n in range(args.rounds):
+            _say(f"full speed, round {n + 1} of {args.rounds}")
+            for name in sorted(runs, reverse=bool(n % 2)):  # what comes first in one round comes last in the next
+                found[name].append(runs[name]())
+        after = pipeline.usage
     return {
-        "bare_fps": _spread(bare),
-        "pipeline_fps": _spread(whole),
-        "pipeline_to_bare": _spread(ratios),
+        **{f"{name}_fps": spread(values) for name, values in found.items()},
+        "noise": round(max(found["bare"]) / min(found["bare"]) - 1, 3),
+        "pipeline_to_bare": ratio(found["pipeline"], found["bare"]),
+        "pipeline_to_preprocessed": ratio(found["pipeline"], found["preprocessed"]),
+        "cpu_ms_per_part": round(1000 * (after.cpu_s - before.cpu_s) / heard.count, 2),
+        "switches_per_part": round((after.switches - before.switches) / heard.count, 1),
     }
 
 
-def _paced(args: argparse.Namespace) -> dict[str, Any]:
-    """Ten parts a second: frame to received message, beside letterbox and inference alone at the same pace."""
-    bare, whole = [], []
-    engine, seconds = Bare(args), 4.0
-    added = Histogram()
-    for n in range(args.rounds):
-        _say(f"{PACED_HZ:g} parts per second, turn {n + 1} of {args.rounds}")
-        bare.append(statistics.median(engine.paced(round(PACED_HZ * seconds))))
-        with Pipeline(args.engine, args.engines, rate=PACED_HZ, count=round(PACED_HZ * seconds)) as pipeline:
-            heard = pipeline.listen()
-        whole.append(heard.latency.percentile(0.5) / 1000)
-        for value_us in heard.added_us:
-            added.add(value_us)
+def _paced(args: argparse.Namespace, line: Path, engine: Engine, rate: float) -> dict[str, Any]:
+    """At a rate: each stage's latency, what is added to the engine's own, misses, and the first part after a rest."""
+    bare, own, heard = Bare(engine, backlog=False), Histogram(), Heard()
+    parts = max(20, round(2 * TURN_S * rate))
+    deadline_ms = load(line).station[0].deadline_ms
+    with Pipeline(line, waits=False, deadline_ms=deadline_ms) as pipeline:
+        pipeline.turn(20, rate, heard=Heard())
+        before, ratios = pipeline.usage, []
+        for n in range(args.rounds):
+            _say(f"{rate:.3g} parts per second, round {n + 1} of {args.rounds}")
+            mine, theirs = Heard(), Histogram()
+            bare.paced(parts, rate, theirs)
+            pipeline.turn(parts, rate, heard=mine)
+            ratios.append(mine.total.percentile(0.5) / theirs.percentile(0.5))
+            own.merge(theirs)
+            heard.merge(mine)
+        after = pipeline.usage
+        rests = {pause: _after_rest(pipeline, pause, times, rate) for pause, times in PAUSES_S.items()}
+    median = heard.total.percentile(0.5)
     return {
-        "bare_ms_paced": _spread(bare),
-        "pipeline_ms_paced": _spread(whole),
-        "paced_to_bare": _spread([b / a for a, b in zip(bare, whole, strict=True)]),
-        "added_ms": {"p50": added.percentile(0.5) / 1000, "p99": added.percentile(0.99) / 1000},
+        "rate": round(rate, 2),
+        "deadline_ms": deadline_ms,
+        "deadline_misses": heard.misses,
+        "parts_at_rate": heard.count,
+        "latency_ms": ms(heard.total),
+        "bare_latency_ms": ms(own),
+        "latency_to_bare": spread(ratios),
+        "added_ms": ms(heard.added),
+        "stages_ms": {name: ms(histogram) for name, histogram in heard.stages.items()},
+        "first_after_rest": {str(pause): round(took / median, 2) for pause, took in rests.items()},
+        "paced_cpu_ms_per_part": round(1000 * (after.cpu_s - before.cpu_s) / heard.count, 2),
+        "timed": heard.timed,
+        "curves": {"bare": own.curve(), "pipeline": heard.total.curve()},
     }
+
+
+def _after_rest(pipeline: Pipeline, pause: int, times: int, rate: float) -> float:
+    """The median latency of the first part after so many seconds of nothing, in us."""
+    took = []
+    for n in range(times):
+        _say(f"first part after {pause} s, {n + 1} of {times}")
+        time.sleep(pause)
+        heard = Heard()
+        pipeline.turn(1, heard=heard)
+        took.append(float(heard.total.max_us))
+    return statistics.median(took)
+
+
+def _stations(args: argparse.Namespace, line: Path, fps: float) -> dict[str, Any]:
+    """One engine for several cameras: what a frame costs beside one camera's, and who starves under overload."""
+    parts = max(20, round(TURN_S * fps))
+    found: dict[int, list[float]] = {count: [] for count in (1, *MANY)}
+    with contextlib.ExitStack() as stack:
+        pipelines = {n: stack.enter_context(Pipeline(line, waits=True, stations=n)) for n in found}
+        for n in range(args.rounds):
+            _say(f"1, {', '.join(map(str, MANY))} stations, round {n + 1} of {args.rounds}")
+            for count in sorted(pipelines, reverse=bool(n % 2)):
+                found[count].append(pipelines[count].turn(-(-parts // count), heard=Heard()))
+    return {"stations": {str(count): {"cost_per_frame": ratio(found[1], found[count]), **_overload(line, count, fps)}
+                         for count in MANY}}  # fmt: skip
+
+
+def _overload(line: Path, stations: int, fps: float) -> dict[str, Any]:
+    """Twice as many parts as the engine can do: how many each station had judged, and what became of the rest."""
+    _say(f"{stations} stations, twice as many parts as the engine can do")
+    heard = Heard()
+    with Pipeline(line, waits=False, deadline_ms=load(line).station[0].deadline_ms, stations=stations) as pipeline:
+        pipeline.turn(OVERLOAD_PARTS, 2 * fps / stations, heard=heard)
+    judged = [heard.judged[station] for station in heard.judged]
+    return {"overload_outcomes": dict(heard.outcomes), "least_to_most_judged": round(min(judged) / max(judged), 3)}
 
 
 def _null_engine(parts: int) -> dict[str, Any]:
-    """An engine that costs nothing: what the rest can do, and whether memory grows."""
+    """An engine that costs nothing: what the rest can do, and whether memory, descriptors or threads grow."""
     with tempfile.TemporaryDirectory(prefix="edge-inspector-") as folder:
-        _write_nothing(Path(folder))
-        with Pipeline("nothing", Path(folder), rate=0.0, count=parts) as pipeline:
-            heard = pipeline.listen(progress=True)
-    return {"null_engine_fps": round(heard.per_second(), 1), "parts": heard.count, "rss_growth_mb": heard.growth_mb()}
+        line = write_line(Path(folder), nothing(Path(folder)), "nothing")
+        with Pipeline(line, waits=True) as pipeline:
+            pipeline.turn(min(EARLY, parts), heard=Heard())
+            before, memory_mb, heard = pipeline.usage, [pipeline.usage.rss_mb], Heard()
+            fps = pipeline.turn(
+                parts, heard=heard, memory_mb=memory_mb,
+                progress=lambda done: _say(f"an engine that costs nothing: {done} of {parts} parts", often=False),
+            )  # fmt: skip
+            after = pipeline.usage
+    return {
+        "null_engine_fps": round(fps, 1),
+        "parts": heard.count,
+        "rss_slope_mb": round(slope_mb([*memory_mb, after.rss_mb]), 2),
+        "rss_growth_mb": round(after.rss_mb - before.rss_mb, 2),
+        "descriptors_growth": after.descriptors - before.descriptors,
+        "threads_growth": after.threads - before.threads,
+        "null_cpu_us_per_part": round(1e6 * (after.cpu_s - before.cpu_s) / heard.count),
+        "null_switches_per_part": round((after.switches - before.switches) / heard.count, 1),
+    }
 
 
-def _to_the_plc(seconds: float) -> dict[str, Any]:
-    """The same engine, a gateway, and a PLC that polls it."""
-    _say(f"a hundred parts per second to a PLC, for {seconds:g} s")
+def _to_the_plc() -> dict[str, Any]:
+    """The same without an engine, through a gateway, to the register that a PLC reads."""
+    _say(f"{PLC_RATE:g} parts per second to a PLC, for {PLC_S:g} s")
     with tempfile.TemporaryDirectory(prefix="edge-inspector-") as folder:
-        _write_nothing(Path(folder, "engines"))
-        return bench_gateway.measure(Path(folder), rate=100.0, seconds=seconds)
+        nothing(Path(folder))
+        return bench_gateway.measure(Path(folder), rate=PLC_RATE, seconds=PLC_S)
 
 
-def _write_nothing(engines: Path) -> None:
-    """An engine that costs nothing, and finds nothing."""
-    folder = engines / "nothing"
-    folder.mkdir(parents=True)
-    (folder / "model.toml").write_text(NOTHING)
-    (folder / "recipe.toml").write_text("")
+def nothing(folder: Path) -> Path:
+    """A folder of engines in which one, `nothing`, costs nothing and finds nothing."""
+    engine = folder / "engines" / "nothing"
+    engine.mkdir(parents=True)
+    (engine / "model.toml").write_text(NOTHING)
+    (engine / "recipe.toml").write_text("")
+    return folder / "engines"
 
 
-class Bare:
-    """The engine alone, through the same runner as the line, on the same frames."""
-
-    def __init__(self, args: argparse.Namespace, *, backlog: bool = False) -> None:
-        engine = find(args.engine, args.engines)
-        self._runner = runners.make(engine, backlog=backlog)
-        self._frames = _frames()
-        self._fit = Letterbox.fit(SIZE, self._runner.inputs[0].shape[:2])
-        for lane, buffer in enumerate(self._runner.inputs):
-            self._fit.clear(buffer)
-            self._fit.apply(self._frames[lane], buffer)
-            self._runner.submit(lane)
-            self._runner.collect(lane)
-
-    def full_speed(self, parts: int) -> float:
-        """Inferences per second with two in flight, without any preprocessing."""
-        started = time.perf_counter()
-        self._runner.submit(0)
-        for n in range(1, parts):
-            self._runner.submit(n % 2)
-            self._runner.collect((n - 1) % 2)
-        self._runner.collect((parts - 1) % 2)
-        return parts / (time.perf_counter() - started)
-
-    def paced(self, parts: int) -> list[float]:
-        """Milliseconds of letterbox and inference, at the pace of the paced pipeline."""
-        took, due = [], time.perf_counter()
-        for n in range(parts):
-            due += 1 / PACED_HZ
-            time.sleep(max(0.0, due - time.perf_counter()))
-            started = time.perf_counter()
-            self._fit.apply(self._frames[n % len(self._frames)], self._runner.inputs[0])
-            self._runner.submit(0)
-            self._runner.collect(0)
-            took.append(1000 * (time.perf_counter() - started))
-        return took
+def write_line(folder: Path, engines: Path, engine: str, deadline_ms: float = DEADLINE_MS) -> Path:
+    """A line of one station."""
+    path, names = folder / "line.toml", {"engines": json.dumps(str(engines.resolve())), "engine": json.dumps(engine)}
+    path.write_text(LINE.format(**names, deadline_ms=deadline_ms))
+    return path
 
 
-@dataclass(slots=True)
-class Heard:
-    """What the subscriber saw of one pipeline. Times are its own, of arrival."""
-
-    count: int = 0
-    latency: Histogram = field(default_factory=Histogram)
-    added_us: list[int] = field(default_factory=list)
-    first_s: float = 0.0
-    last_s: float = 0.0
-    memory_mb: list[float] = field(default_factory=list)
-
-    def per_second(self) -> float:
-        """Verdicts per second, between the first and the last."""
-        return (self.count - 1) / (self.last_s - self.first_s)
-
-    def growth_mb(self) -> float:
-        """Resident memory at the end less that after 5,000 parts."""
-        return round(self.memory_mb[-1] - self.memory_mb[0], 2) if len(self.memory_mb) > 1 else 0.0
+@contextlib.contextmanager
+def _line(args: argparse.Namespace) -> Iterator[Path]:
+    if args.line is not None:
+        yield args.line
+        return
+    took_ms = 1000 / Bare(find(args.engine, args.engines), backlog=False).full_speed(20, lanes=1)
+    with tempfile.TemporaryDirectory(prefix="edge-inspector-") as folder:
+        yield write_line(Path(folder), args.engines, args.engine, max(DEADLINE_MS, round(SLOW * took_ms)))
 
 
-class Pipeline:
-    """The daemon's threads in a process of their own, fed from memory, listened to from this one."""
-
-    def __init__(self, engine: str, engines: Path, *, rate: float, count: int) -> None:
-        self._stack = contextlib.ExitStack()
-        self._engine, self._engines, self._rate, self._count = engine, engines, rate, count
-
-    def __enter__(self) -> Pipeline:
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-inspector-")))
-        line = folder / "line.toml"
-        engines = json.dumps(str(self._engines.resolve()))
-        line.write_text(f"{LINE.format(folder=folder, engine=self._engine)}".replace(
-            'name = "bench"', f'name = "bench"\nengines = {engines}'))  # fmt: skip
-        self._subscriber = self._stack.enter_context(Subscriber(f"ipc://{folder}/verdicts"))
-        code = f"from edge_inspector.commands.bench import serve; serve({str(line)!r}, {self._rate}, {self._count})"
-        self._process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
-        self._stack.callback(self._process.kill)
-        return self
-
-    def __exit__(self, kind: object, *error: object) -> None:
-        with self._stack:
-            if kind is None:
-                self._process.wait(10)
-
-    def listen(self, *, progress: bool = False) -> Heard:
-        """Until the last verdict. Raises FailedError where any of them is a fault, or missing."""
-        heard = Heard()
-        while self._subscriber.receive(0.1) is None:  # its first heartbeat
-            if self._process.poll() is not None:
-                raise FailedError(f"the pipeline ended with {self._process.returncode} before it had begun")
-        assert self._process.stdin is not None
-        self._process.stdin.close()  # we hear it: now it may begin
-        while heard.count < self._count:
-            message = self._subscriber.receive(1.0)
-            if message is None and self._process.poll() is not None:
-                raise FailedError(f"the pipeline ended with {self._process.returncode} after {heard.count} verdicts")
-            if message is None or message["type"] != "verdict":
-                continue
-            heard.last_s = time.perf_counter()
-            now_us = time.time_ns() // 1000
-            heard.count += 1
-            if message["seq"] != heard.count or message["outcome"] == "fault":
-                raise FailedError(f"verdict {heard.count} came as {message['seq']}, {message['reason']}")
-            heard.first_s = heard.first_s or heard.last_s
-            total_us = now_us - message["t_grab_us"]
-            heard.latency.add(total_us)
-            if self._rate:
-                heard.added_us.append(total_us - message["latency_us"]["infer"])
-            if heard.count % 5000 == 0:
-                heard.memory_mb.append(_resident_mb(self._process.pid))
-                if progress:
-                    _say(f"an engine that costs nothing: {heard.count} of {self._count} parts")
-        return heard
-
-
-class MemoryCamera:
-    """Frames from memory. rate: in a second; 0: as fast as they are taken."""
-
-    simulated = True
-
-    def __init__(self, *, rate: float, count: int) -> None:
-        self.waits = rate == 0.0
-        self._rate, self._left, self._due_s = rate, count, 0.0
-        self._frames = _frames()
-
-    def open(self) -> tuple[int, int]:
-        """The frames' size; waits until standard input is closed, which says that the subscriber hears us."""
-        sys.stdin.read()
-        return SIZE
-
-    def read(self, into: Pixels) -> Shot:
-        """The next frame."""
-        if not self._left:
-            raise EndOfStream("all frames are delivered")
-        self._left -= 1
-        if self._rate:
-            self._due_s = (self._due_s or time.monotonic()) + 1 / self._rate
-            time.sleep(max(0.0, self._due_s - time.monotonic()))
-        np.copyto(into, self._frames[self._left % len(self._frames)])  # what a driver does before it hands a frame over
-        return Shot(time.monotonic_ns())
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-def serve(line: str, rate: float, count: int) -> None:
-    """In the pipeline's process: run the line to its end."""
-    running = Line(load(Path(line)), given={"top": MemoryCamera(rate=rate, count=count)})
-    running.start(lambda: False)
-    while not running.finished:
-        time.sleep(0.05)
-        running.check()
-    running.stop(5.0)
-
-
-def _frames() -> list[Pixels]:
-    """Eight different boards, uint8 [1024, 1280, 3], one in four with a defect or more."""
-    boards, square = Boards(seed=1, defect_rate=0.25, size=1280, layouts=4), np.empty((1280, 1280, 3), np.uint8)
-    frames = []
-    for number in range(1, 9):
-        boards.draw(number, square)
-        frames.append(square[: SIZE[0], : SIZE[1]].copy())
-    return frames
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    """Median, least and most."""
-    named = {"median": statistics.median(values), "min": min(values), "max": max(values)}
-    return {name: round(value, 3) for name, value in named.items()}
-
-
-def _resident_mb(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+def _duration(text: str) -> float:
+    """Seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"{text} is no time such as 90s, 10m or 1h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def _processor() -> str:
-    lines: Iterator[str] = iter(Path("/proc/cpuinfo").read_text().splitlines())
+    lines = iter(Path("/proc/cpuinfo").read_text().splitlines())
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+_said_s = -math.inf
+
+
+def _say(text: str, *, often: bool = True) -> None:
+    """Progress. often: false for what is said at every turn of a loop, of which one in two seconds is enough."""
+    global _said_s
+    if often or time.monotonic() - _said_s > 2.0:
+        _said_s = time.monotonic()
+        print(text, file=sys.stderr, flush=True)
