@@ -21,6 +21,7 @@ from .types import Severity
 TRIGGERS = ("camera", "gateway", "free-run")
 KEEP = ("reject", "fault", "near_miss")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+MOST_CORES = 8192  # what a Linux kernel can be built for
 
 
 class CameraConfig:
@@ -235,12 +236,33 @@ class LineTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RealtimeTable:
+    """What the line is given before other processes; systemd/realtime.conf allows it.
+
+    priority: SCHED_FIFO of the publish thread; grab, infer, main and the engine's threads have the four below it. 50
+    and above are the kernel's own. 0: none, as the process was started. cores: the only ones that its threads, the
+    engine's among them, may run on; none given: all. lock_memory: what it has in memory stays there once it is ready.
+    """
+
+    priority: int = 0
+    cores: tuple[int, ...] = ()
+    lock_memory: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.priority == 0 or 5 <= self.priority <= 99):
+            raise ValueError(f"priority: found {self.priority}, expected 5 to 99, or 0 for none")
+        for core in self.cores:
+            within("cores", core, 0, MOST_CORES - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LineConfig:
     """Everything one daemon needs to know. Paths are resolved against the file's folder by `resolve`."""
 
     path: Path
     line: LineTable
     publish: PublishConfig
+    realtime: RealtimeTable = RealtimeTable()
     station: tuple[StationConfig, ...]
 
     def resolve(self, path: str) -> Path:
@@ -267,7 +289,7 @@ class LineConfig:
 def load(path: Path) -> LineConfig:
     """Read and check a line's TOML file. Raises ConfigError."""
     tables = read_toml(path, read_file(path))
-    known_keys(path, tables, "", ("line", "publish", "station"))
+    known_keys(path, tables, "", ("line", "publish", "realtime", "station"))
     stations = tables.get("station", [])
     if not isinstance(stations, list) or not stations:
         raise ConfigError(f"{path}: station: found {_show(tables.get('station'))}, expected one or more [[station]]")
@@ -275,6 +297,7 @@ def load(path: Path) -> LineConfig:
         path=path,
         line=read_table(path, tables.get("line", {}), LineTable, "line"),
         publish=read_table(path, tables.get("publish", {}), PublishConfig, "publish"),
+        realtime=read_table(path, tables.get("realtime", {}), RealtimeTable, "realtime"),
         station=tuple(_station(path, table, f"station[{n}]") for n, table in enumerate(stations)),
     )
     names = [station.name for station in config.station]

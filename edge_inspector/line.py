@@ -25,6 +25,7 @@ from .mailbox import Intake, Outbox, Shelf
 from .models.folder import Engine, find
 from .preprocess import use_one_thread
 from .publisher import Publisher
+from .realtime import Realtime
 from .recipe import Recipe, load_recipe, refuse_for_frame
 from .runners.base import Runner
 from .station import EngineHealth, Event, Job, Station, ToKeep
@@ -33,6 +34,7 @@ from .wire import Clock, Origin
 log = logging.getLogger(__name__)
 
 PLACES = 8  # pictures that may wait to be written
+COLLECT_NS = 60_000_000_000  # between two runs of the garbage collector, which hold up every thread
 KEEP_S = 1.0  # so long the last of them may take when the line stops
 
 
@@ -47,17 +49,23 @@ class Loop(Protocol):
 
 
 class Worker(threading.Thread):
-    """A thread that keeps the error it died of. allowed_ns: so long it may go without coming round."""
+    """A thread that keeps the error it died of. allowed_ns: so long it may go without coming round. enter: what it does
+    first, with its name.
+    """
 
-    def __init__(self, name: str, loop: Loop, *, allowed_ns: int) -> None:
+    def __init__(
+        self, name: str, loop: Loop, *, allowed_ns: int, enter: Callable[[str], None] = lambda name: None
+    ) -> None:
         super().__init__(name=name, daemon=True)
         self.loop = loop
         self.error: BaseException | None = None
         self._allowed_ns = allowed_ns
+        self._enter = enter
 
     def run(self) -> None:
         """Run the loop, and keep what ends it."""
         try:
+            self._enter(self.name)
             self.loop.run()
         except BaseException as error:
             log.exception("thread died", extra={"thread": self.name})
@@ -97,6 +105,8 @@ class Line:
         """given: cameras to use in place of those that the configuration describes, by station."""
         self._config = config
         self._assignments = assign(config)
+        self._realtime = Realtime(config)
+        self._realtime.pin()
         self.epoch = secrets.token_hex(8)
         healths = {a.engine.folder: EngineHealth() for a in self._assignments}
         base = config.path.parent
@@ -107,9 +117,11 @@ class Line:
             origin = Origin(config.line.name, a.config.name, self.epoch, a.engine.identity, simulated)
             self.stations.append(Station(a.config, origin, a.recipe, healths[a.engine.folder]))
         self._healths = healths
+        self._collected_ns = 0
         self._outbox: Outbox[Event] = Outbox()
-        self._publisher = Publisher(config, self.stations, self._outbox, clock=Clock(), epoch=self.epoch)
-        self._publish = Worker("publish", self._publisher, allowed_ns=2_000_000_000)
+        with self._realtime.first():
+            self._publisher = Publisher(config, self.stations, self._outbox, clock=Clock(), epoch=self.epoch)
+        self._publish = self._worker("publish", self._publisher, allowed_ns=2_000_000_000)
         self._intakes: dict[Path, Intake[Job]] = {}
         self._runners: list[Runner] = []
         self._inferrers: list[Inferrer] = []
@@ -121,7 +133,7 @@ class Line:
             station.shelf = shelf
         self._keeper = Keeper(config.keep_folder, config.line.keep_mb * 1_000_000, shelf, keeping)
         # not among the workers: nobody waits for it, and a disk that hangs must not end the line
-        self._keep = Worker("keep", self._keeper, allowed_ns=0) if keeping else None
+        self._keep = self._worker("keep", self._keeper, allowed_ns=0) if keeping else None
 
     def start(self, cancelled: Callable[[], bool]) -> None:
         """Heartbeats first, then engines, warm-up and cameras; returns when parts are inspected, or when cancelled.
@@ -148,6 +160,9 @@ class Line:
                 refuse_for_frame(station.recipe, a.recipe_path, station.frame_size)
             gc.collect()
             gc.freeze()  # what has been made by now stays: a later collection need not look at it
+            gc.disable()  # nor comes one in the midst of a part: `check` asks for it
+            self._realtime.lock()
+            self._realtime.rest(but=self._keep.native_id if self._keep else None)
             for station in self.stations:
                 station.phase = "serving"
             for grabber in self._grabbers:
@@ -179,6 +194,9 @@ class Line:
             if health.lost:
                 raise EngineLost(health.lost)
         now_ns = time.monotonic_ns()
+        if now_ns - self._collected_ns > COLLECT_NS:
+            gc.collect()
+            self._collected_ns = now_ns
         return all(worker.makes_progress(now_ns) for worker in self._workers)
 
     def stop(self, within_s: float) -> bool:
@@ -202,7 +220,11 @@ class Line:
             self._keep.join(KEEP_S)
         for runner in self._runners:
             runner.close()
+        gc.enable()
         return not any(worker.is_alive() for worker in self._workers)
+
+    def _worker(self, name: str, loop: Loop, *, allowed_ns: int) -> Worker:
+        return Worker(name, loop, allowed_ns=allowed_ns, enter=self._realtime.enter)
 
     def _join(self, kind: str, until: float) -> None:
         for worker in self._workers:
@@ -232,7 +254,7 @@ class Line:
         for a in users:
             refuse_deadline(self._config, a.config, best_ns)
         allowed_ns = max(5_000_000_000, 20 * max(a.config.deadline_ns for a in users))
-        worker = Worker(f"infer-{engine.identity['name']}", inferrer, allowed_ns=allowed_ns)
+        worker = self._worker(f"infer-{engine.identity['name']}", inferrer, allowed_ns=allowed_ns)
         self._workers.append(worker)
         worker.start()
 
@@ -247,7 +269,7 @@ class Line:
         )
         camera = config.camera
         waits_ms = camera.open_timeout_ms + camera.read_timeout_ms if isinstance(camera, OpenCVConfig) else 1000
-        worker = Worker(f"grab-{config.name}", grabber, allowed_ns=(waits_ms + 4000) * 1_000_000)
+        worker = self._worker(f"grab-{config.name}", grabber, allowed_ns=(waits_ms + 4000) * 1_000_000)
         self._grabbers.append(grabber)
         self._workers.append(worker)
         worker.start()

@@ -26,7 +26,7 @@ LAYERS = (
     ("daemon",),
     ("line", "plant"),
     ("grab", "infer", "publisher", "keeper", "endpoints", "gateways", "doorkeeper", "handshake", "gateway", "cameras",
-     "runners", "models", "service", "client"),
+     "runners", "models", "service", "realtime", "client"),
     ("station", "kept", "wire", "metrics", "mailbox", "ledger", "nms", "blobs", "preprocess", "judge",
      "recipe", "lens", "zones", "keys", "config", "codec", "contract"),
     ("errors", "types"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_inspector.config import BoardsConfig, LineConfig, OpenCVConfig, ReplayConfig, load
+from edge_inspector.config import BoardsConfig, LineConfig, OpenCVConfig, RealtimeTable, ReplayConfig, load
 from edge_inspector.errors import ConfigError
 
 LINE = '[line]\nname = "line1"\n'
@@ -46,6 +46,7 @@ def test_smallest_line(tmp_path: Path) -> None:
     assert config.resolve("engines") == tmp_path / "engines"
     assert config.resolve("/srv/engines") == Path("/srv/engines")
     assert station.keep == ()
+    assert config.realtime == RealtimeTable(priority=0, cores=(), lock_memory=False)
     assert (config.keep_folder, config.line.keep_mb) == (Path("/var/lib/edge-inspector/line1/kept"), 1000)
 
 
@@ -57,6 +58,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
         tmp_path,
         '[line]\nname = "l-1.x_2"\nengines = "mine"\nkeep_folder = "hard"\nkeep_mb = 5\n'
         '[publish]\nverdicts = "tcp://127.0.0.1:5571"\ngateway = "ipc:///tmp/g"\nhistory = 10\n'
+        "[realtime]\npriority = 99\ncores = [2, 0]\nlock_memory = true\n"
         '[[station]]\nname = "a"\nengine = "e"\nrecipe = "r.toml"\ntrigger = "gateway"\ndeadline_ms = 20\n'
         "max_age_ms = 7.5\ntransfer_ms = 3\nfrozen_after = 9\nkeep = ['fault', 'reject']\n"
         '[station.camera]\nkind = "opencv"\nsource = "rtsp://camera/1"\nwidth = 640\nheight = 480\nfps = 30\n'
@@ -69,6 +71,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     first, second, third = config.station
     assert config.endpoints == ("tcp://127.0.0.1:5571", "ipc:///tmp/g")
     assert (config.line.engines, config.publish.history) == ("mine", 10)
+    assert config.realtime == RealtimeTable(priority=99, cores=(2, 0), lock_memory=True)
     assert first.camera == OpenCVConfig(
         source="rtsp://camera/1",
         width=640,
@@ -101,6 +104,7 @@ UNKNOWN = [
     ("staton = 1\n" + RIGHT, "staton", "staton", "station"),
     ('[line]\nname = "x"\nengine = "e"\n' + STATION + BOARDS, "line.engine", "engine", "engines"),
     ("[publish]\nhistorie = 1\n" + RIGHT, "publish.historie", "historie", "history"),
+    ("[realtime]\ncore = [1]\n" + RIGHT, "realtime.core", "core", "cores"),
     (LINE + STATION + "deadline = 5\n" + BOARDS, "station[0].deadline", "deadline", "deadline_ms"),
     (RIGHT + "defectrate = 1\n", "station[0].camera.defectrate", "defectrate", "defect_rate"),
     (
@@ -188,6 +192,15 @@ WRONG = [
     (publish("history = 0"), ["publish.history: found 0", "expected 1 to"]),
     (publish("history = true"), ["publish.history: found True", "expected int"]),
     (publish("insecure = 1"), ["publish.insecure: found 1", "expected bool"]),
+    ("realtime = 20\n" + RIGHT, ["realtime: found 20", "expected a table"]),
+    ("[realtime]\npriority = 4\n" + RIGHT, ["realtime.priority: found 4", "expected 5 to 99, or 0 for none"]),
+    ("[realtime]\npriority = 100\n" + RIGHT, ["realtime.priority: found 100", "expected 5 to 99"]),
+    ("[realtime]\npriority = -1\n" + RIGHT, ["realtime.priority: found -1", "expected 5 to 99"]),
+    ("[realtime]\npriority = true\n" + RIGHT, ["realtime.priority: found True", "expected int"]),
+    ("[realtime]\ncores = 2\n" + RIGHT, ["realtime.cores: found 2", "expected array"]),
+    ("[realtime]\ncores = [-1]\n" + RIGHT, ["realtime.cores: found -1", "expected 0 to 8191"]),
+    ('[realtime]\ncores = [1, "2"]\n' + RIGHT, ['realtime.cores[1]: found "2"', "expected int"]),
+    ("[realtime]\nlock_memory = 1\n" + RIGHT, ["realtime.lock_memory: found 1", "expected bool"]),
     (
         publish('verdicts = "5571"'),
         ['publish.verdicts: found "5571"', 'expected "ipc:///path" or "tcp://address:port"'],

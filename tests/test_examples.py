@@ -33,7 +33,8 @@ def test_the_real_camera_loads_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "kinds"),
     [
-        ("line.toml", (config.LineTable, config.PublishConfig, config.StationConfig, *config.CAMERAS.values())),
+        ("line.toml", (config.LineTable, config.PublishConfig, config.RealtimeTable, config.StationConfig)),
+        ("line.toml", tuple(config.CAMERAS.values())),
         ("gateway.toml", tuple(gateway.TABLES.values())),
         ("recipe.toml", (recipe.RecipeTables, recipe.Rule, recipe.SizeStep, recipe.Limits, zones.Zone)),
     ],

@@ -10,6 +10,7 @@ from ..config import load
 from ..infer import Inferrer
 from ..line import assign, refuse_deadline
 from ..mailbox import Intake, Outbox
+from ..realtime import Realtime
 from ..station import EngineHealth
 
 
@@ -24,6 +25,7 @@ def main(args: argparse.Namespace) -> int:
     if config.key_folder is not None:
         keys.server_secret(config.key_folder)
         keys.read_clients(config.key_folder / keys.CLIENTS)
+    Realtime(config).pin()  # an engine's time is that on the line's cores
     best: dict[Path, float] = {}
     for found in assign(config):
         folder = found.engine.folder

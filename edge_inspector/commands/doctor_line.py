@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InspectorError
+from . import doctor_realtime
 from .doctor_devices import device
 from .finding import Finding
 
@@ -84,7 +85,7 @@ def _engine(engine: Engine) -> Finding:
 
 
 def line(path: Path) -> Iterator[Finding]:
-    """Whether this line could run here: its file, endpoints, engines and cameras."""
+    """Whether this line could run here: its file, endpoints, rights, engines and cameras."""
     try:
         from ..config import load
         from ..line import assign
@@ -104,6 +105,7 @@ def line(path: Path) -> Iterator[Finding]:
         yield _endpoint(key, address, config.key_folder)
     if any(station.keep for station in config.station):
         yield _kept(config)
+    yield from doctor_realtime.realtime(config, UNIT_FOLDERS)
     for station in config.station:
         try:
             found = assign(dataclasses.replace(config, station=(station,)))[0]
