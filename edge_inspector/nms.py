@@ -52,7 +52,7 @@ def suppress(xyxy: NDArray[np.float32], label: NDArray[np.float32], iou: float) 
     count = len(xyxy)
     if count < 2:
         return list(range(count))
-    corner = np.maximum(xyxy[:, None, :2], xyxy[:, :2])  # of each pair, in one step: numpy's steps cost, not its numbers
+    corner = np.maximum(xyxy[:, None, :2], xyxy[:, :2])  # of each pair: steps cost, not numbers
     extent = (np.minimum(xyxy[:, None, 2:], xyxy[:, 2:]) - corner).clip(0)
     shared = extent[..., 0] * extent[..., 1]
     area = (xyxy[:, 2] - xyxy[:, 0]).clip(0) * (xyxy[:, 3] - xyxy[:, 1]).clip(0)
