@@ -105,7 +105,7 @@ class Intake(Generic[T]):
         return sum(map(len, self._boxes.values()))
 
     def ahead_of(self, station: str) -> int:
-        """How many are taken before one that is put now: stations take turns, so no more of another than of this one."""
+        """How many are taken before one that is put now: stations take turns, so no more of another than of this."""
         mine = len(self._boxes[station])
         return sum(min(len(box), mine + (name != station)) for name, box in self._boxes.items())
 
