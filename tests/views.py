@@ -53,11 +53,10 @@ class Truth:
         height, width = self.size
         axes = cv2.Rodrigues(turn)[0]
         axes[:, 2] = shift
-        there = _rays(self) @ np.linalg.inv(axes).T
-        at = ((there[:, :2] / there[:, 2:] + MARGIN_MM) * TEXTURE - 0.5).astype(np.float32)
+        there = _rays(self) @ np.linalg.inv(axes).T.astype(np.float32)
+        at = (there[:, :2] / there[:, 2:] + MARGIN_MM) * TEXTURE - 0.5
         at = at.reshape(2 * height, 2 * width, 2)
-        soft = cv2.GaussianBlur(texture, (0, 0), 2.0)
-        large = cv2.remap(soft, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=130)
+        large = cv2.remap(texture, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=130)
         return cv2.cvtColor(cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2BGR)
 
     def pose(self, middle_mm: tuple[float, float], tilt: tuple[float, float, float], at: tuple[float, float, float]
@@ -70,11 +69,11 @@ class Truth:
 
 
 @functools.cache
-def _rays(truth: Truth) -> NDArray[np.float64]:
+def _rays(truth: Truth) -> NDArray[np.float32]:
     """What each quarter of a pixel looks at."""
     height, width = truth.size
     twice = np.stack(np.meshgrid(np.arange(2 * width), np.arange(2 * height)), axis=-1).reshape(-1, 2)
-    return np.pad(truth.ideal((twice - 0.5) / 2), ((0, 0), (0, 1)), constant_values=1.0)
+    return np.pad(truth.ideal((twice - 0.5) / 2), ((0, 0), (0, 1)), constant_values=1.0).astype(np.float32)
 
 
 def chessboard(columns: int, rows: int, square_mm: float) -> NDArray[np.uint8]:
@@ -94,7 +93,9 @@ def charuco(columns: int, rows: int, square_mm: float, *, marker_mm: float, lega
 
 
 def _framed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.pad(picture, round(MARGIN_MM * TEXTURE), constant_values=255)
+    """With its margin, and as soft as printed edges are to a camera."""
+    framed = np.pad(picture, round(MARGIN_MM * TEXTURE), constant_values=255)
+    return np.asarray(cv2.GaussianBlur(framed, (0, 0), 2.0), np.uint8)
 
 
 # tilts in degrees and places in mm before the camera of Truth(), for a pattern of 120 x 90 mm

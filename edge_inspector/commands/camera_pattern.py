@@ -96,7 +96,7 @@ class Finder:
     def _charuco(self, grey: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]] | str:
         best, most, markers = None, 0, 0
         if not self._detectors:
-            words, markers = _dictionary(grey)
+            words, markers = _dictionary(grey, self.pattern)
             if markers < FEWEST_MARKERS:
                 return f"{markers} markers are seen, {FEWEST_MARKERS} are needed"
             self._detectors = list(_charuco_detectors(self.pattern, words))
@@ -129,13 +129,19 @@ def likely_size(pattern: Pattern, pictures: list[Pixels]) -> tuple[int, int] | N
     return None
 
 
-def _dictionary(grey: NDArray[Any]) -> tuple[Any, int]:
-    """Of the usual dictionaries the one with the most markers in a picture, and how many those are."""
+def _dictionary(grey: NDArray[Any], pattern: Pattern) -> tuple[Any, int]:
+    """Of the usual dictionaries the one with the most markers in a picture, and how many those are.
+
+    Of each only the first words, which are those of such a board: comparing with all of them would take most of the
+    time.
+    """
     import cv2
 
     best, most = None, -1
     for name in DICTIONARIES:
-        words = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, name))
+        whole = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, name))
+        first = whole.bytesList[: pattern.squares[0] * pattern.squares[1] // 2 + 1]
+        words = cv2.aruco.Dictionary(first, whole.markerSize, whole.maxCorrectionBits)
         _, ids, _ = cv2.aruco.ArucoDetector(words).detectMarkers(grey)
         count = 0 if ids is None else len(ids)
         if count > most:

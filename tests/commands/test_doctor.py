@@ -28,10 +28,11 @@ gateway = "ipc://{folder}/gateway"
 [[station]]
 name = "top"
 engine = "{engine}"
+deadline_ms = 1000
 [station.camera]
 {camera}
 """
-BOARDS = 'kind = "boards"'
+BOARDS = 'kind = "boards"\nrate = 2.0'
 
 
 def doctor(*words: str, python: tuple[str, ...] = (), **environment: str) -> tuple[int, dict[str, tuple[str, str]]]:

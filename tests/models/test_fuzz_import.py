@@ -1,4 +1,7 @@
-"""No damaged file makes `import` crash, hang, or leave half an engine behind."""
+"""No damaged file makes `import` crash, hang, or leave half an engine behind.
+
+Here it is 150 files; `python -m tests.models.fuzz_import` takes a thousand, the first of which are these.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import pytest
 
 from .fuzz_import import fuzz
 
+COUNT = 150
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_thousand_damaged_files() -> None:
+def test_damaged_files() -> None:
     """Each is refused in words, or becomes an engine that is complete and proven."""
-    wrong, ends = fuzz(1000, 1)
+    wrong, ends = fuzz(COUNT, 1)
     assert not wrong, "\n".join(f"python -m tests.models.fuzz_import --only {n}: {wrong[n]}" for n in sorted(wrong))
-    assert sum(ends.values()) == 1000
-    assert ends["refused"] > 500
-    assert ends["imported"] > 20  # some damage does no harm, so the whole way was gone
+    assert sum(ends.values()) == COUNT
+    assert ends["refused"] > COUNT / 2
+    assert ends["imported"] > 5  # some damage does no harm, so the whole way was gone

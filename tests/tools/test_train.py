@@ -8,34 +8,29 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from . import forked
 from .tiny_parts import coco, probabilities
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e .[train]")
 
 ROOT = Path(__file__).parents[2]
-ALONE = {**os.environ, "OMP_NUM_THREADS": "1"}  # other tests run beside it
 SIDE_PX = 128
 QUICK = ("--size", "small", "--pixels", "96", "--batch", "4", "--rate", "0.004")
 ALL = ("--test", "0", "--validate", "0")  # so few that it learns from every one
+EPOCHS = 4  # of the runs that are killed
+STEPS = 5  # of each, 20 pictures in batches of 4
 
 
-def command(task: str, data: Path, engine: Path, *words: str) -> list[str]:
+def words_of(task: str, data: Path, engine: Path, *words: str) -> list[str]:
     """Train quickly, beside the engine's folder."""
     run = ["--engine", str(engine), "--out", str(engine.parent / "run")]
-    return [sys.executable, "-m", "tools.train", task, "--data", str(data), *run, *QUICK, *words]
-
-
-def train(task: str, data: Path, engine: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
-    return subprocess.run(command(task, data, engine, *words), cwd=ROOT, env=ALONE, capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    return [task, "--data", str(data), *run, *QUICK, *words]
 
 
 def evaluated(engine: Path, data: Path) -> dict[str, float]:
@@ -49,15 +44,17 @@ def evaluated(engine: Path, data: Path) -> dict[str, float]:
 
 def losses(run: Path) -> list[str]:
     """The loss of each epoch, as written."""
-    path = run / "log.csv"
-    return [row["loss"] for row in csv.DictReader(path.open())] if path.is_file() else []
+    with (run / "log.csv").open() as file:
+        return [row["loss"] for row in csv.DictReader(file)]
 
 
 @pytest.mark.slow
 def test_a_detector_learns_a_few_pictures_by_heart(tmp_path: Path) -> None:
     """From pictures to an engine that the daemon's own evaluation says has learned them."""
     data, engine = coco(tmp_path / "data"), tmp_path / "engines" / "tiny"
-    done = train("detect", data, engine, *ALL, "--epochs", "60", "--augment", "turns=0,noise=0,blur=0")
+    words = words_of("detect", data, engine, *ALL, "--epochs", "40", "--augment", "turns=0,noise=0,blur=0")
+    done = subprocess.run([sys.executable, "-m", "tools.train", *words], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     figures = evaluated(engine, data)
     assert figures["ap50"] > 0.9, figures
@@ -72,45 +69,63 @@ def test_a_detector_learns_a_few_pictures_by_heart(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_classifier_learns_from_probabilities(tmp_path: Path) -> None:
     """A CSV of probabilities, filters in the graph, a good class by name."""
-    table, engine = probabilities(tmp_path / "data", 8), tmp_path / "engines" / "tiny"
-    done = train("classify", table, engine, *ALL, "--epochs", "50", "--classes", "functional,defective",
-                 "--filters", "median,contrast", "--mirrored", "--augment", "zoom=0,shift=0")  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    table, engine = probabilities(tmp_path / "data", 40), tmp_path / "engines" / "tiny"
+    words = words_of("classify", table, engine, *ALL, "--epochs", "16", "--pixels", "64", "--mirrored",
+                     "--classes", "functional,defective", "--filters", "median,contrast",
+                     "--augment", "zoom=0,shift=0")  # fmt: skip
+    said = tmp_path / "said.txt"
+    assert forked.run(words, said) == 0, said.read_text()
     assert 'good = ["functional"]' in (engine / "model.toml").read_text()
     figures = evaluated(engine, table)
     assert figures["accuracy"] > 0.9, figures
     assert figures["ap50"] is None
 
 
+Whole = tuple[str, Path, tuple[str, ...], list[str]]
+
+
+@pytest.fixture(scope="module")
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """A run that nobody disturbed: its task, data, further words, and losses."""
+    folder = tmp_path_factory.mktemp("whole")
+    data = coco(folder / "data") if request.param == "detect" else probabilities(folder / "data", 20)
+    words = ("--validate", "0", "--test", "0", "--epochs", str(EPOCHS))
+    words += ("--augment", "paste=0.3") if request.param == "detect" else ()
+    given = words_of(request.param, data, folder / "engines" / "tiny", *words)
+    assert forked.run(given, folder / "said.txt", learns_only=True) == 0, (folder / "said.txt").read_text()
+    found = losses(folder / "engines" / "run")
+    assert len(found) == EPOCHS
+    return request.param, data, words, found
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["detect", "classify"])
-def test_after_a_kill_it_goes_on_to_the_same_losses(tmp_path: Path, task: str) -> None:
+@pytest.mark.parametrize(
+    ("whole", "killed_at"),
+    [
+        pytest.param("detect", ("_loss", 2 * STEPS + 3), id="detect, in the third epoch"),
+        pytest.param("detect", ("_save", 4), id="detect, between the best and the last"),
+        pytest.param("classify", ("_write_log", 2), id="classify, before the log"),
+    ],
+    indirect=["whole"],
+)
+def test_after_a_kill_it_goes_on_to_the_same_losses(tmp_path: Path, whole: Whole, killed_at: tuple[str, int]) -> None:
     """To the last digit."""
-    data = coco(tmp_path / "data") if task == "detect" else probabilities(tmp_path / "data")
-    words = ("--validate", "0", "--test", "0", "--epochs", "5")
-    words += ("--augment", "paste=0.3") if task == "detect" else ()
-    whole, broken = tmp_path / "whole" / "tiny", tmp_path / "broken" / "tiny"
-    assert train(task, data, whole, *words).returncode == 0
-    process = subprocess.Popen(command(task, data, broken, *words), cwd=ROOT, env=ALONE, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)  # fmt: skip
-    while len(losses(broken.parent / "run")) < 2 and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    reached = len(losses(broken.parent / "run"))
-    assert 2 <= reached < 5, "it has to be killed while it learns"
-    assert train(task, data, broken, *words).returncode == 0
-    assert losses(broken.parent / "run") == losses(whole.parent / "run")
+    task, data, words, undisturbed = whole
+    given, said = words_of(task, data, tmp_path / "engines" / "tiny", *words), tmp_path / "said.txt"
+    assert forked.run(given, said, killed_at=killed_at) == -signal.SIGKILL, said.read_text()
+    assert 1 <= len(losses(tmp_path / "engines" / "run")) < EPOCHS, "it has to be killed while it learns"
+    assert forked.run(given, said, learns_only=True) == 0, said.read_text()
+    assert "epoch 1:" not in said.read_text(), "it has to go on, not to begin anew"
+    assert losses(tmp_path / "engines" / "run") == undisturbed
 
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     """Nobody's run is overwritten or mixed with another."""
-    data, engine = coco(tmp_path / "data"), tmp_path / "engines" / "tiny"
+    data, engine, said = coco(tmp_path / "data"), tmp_path / "engines" / "tiny", tmp_path / "said.txt"
     (engine.parent / "run").mkdir(parents=True)
     (engine.parent / "run" / "run.json").write_text("{}")
-    done = train("detect", data, engine, "--epochs", "1")
-    assert done.returncode == 1
-    assert "another run lies there" in done.stderr
+    assert forked.run(words_of("detect", data, engine, "--epochs", "1"), said) == 1
+    assert "another run lies there" in said.read_text()
 
 
 @pytest.mark.parametrize("wrong", ["broken", "cut off", "missing", "outside", "unknown", "nothing"])
@@ -142,20 +157,19 @@ def test_bad_data_is_refused_by_the_name_of_the_file(
     else:
         table["annotations"], named = [], "no labelled defect"
     path.write_text(json.dumps(table))
-    words = command("detect", data, tmp_path / "engines" / "tiny", "--epochs", "1")[2:]
-    monkeypatch.setattr(sys, "argv", words)
+    words = words_of("detect", data, tmp_path / "engines" / "tiny", "--epochs", "1")
+    monkeypatch.setattr(sys, "argv", ["tools.train", *words])
     assert main() != 0
     assert named in capsys.readouterr().err
 
 
 def test_a_loss_that_is_no_number_ends_it_and_says_what_to_do(tmp_path: Path) -> None:
     """It does not train on for an hour."""
-    done = train(
-        "detect", coco(tmp_path / "data"), tmp_path / "engines" / "tiny", *ALL, "--rate", "1e12", "--epochs", "9"
-    )
-    assert done.returncode == 1
-    assert "lower --rate" in done.stderr
-    assert "Traceback" not in done.stderr
+    data, said = coco(tmp_path / "data"), tmp_path / "said.txt"
+    words = words_of("detect", data, tmp_path / "engines" / "tiny", *ALL, "--rate", "1e12", "--epochs", "9")
+    assert forked.run(words, said) == 1
+    assert "lower --rate" in said.read_text()
+    assert "Traceback" not in said.read_text()
 
 
 def test_what_belongs_together_is_never_on_both_sides(tmp_path: Path) -> None:

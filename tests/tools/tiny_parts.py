@@ -43,8 +43,8 @@ def probabilities(folder: Path, count: int = 16) -> Path:
     for n in range(count):
         pixels = random.normal(150, 8, (SIDE, SIDE)).clip(0, 255).astype(np.uint8)
         if n % 2:
-            start, end = ((int(x), int(y)) for x, y in random.integers(10, SIDE - 10, (2, 2)))
-            cv2.line(pixels, start, (end[0], SIDE - 1 - start[1]), 10, 5)
+            top, bottom = (int(x) for x in random.integers(10, SIDE - 10, 2))
+            cv2.line(pixels, (top, 6), (bottom, SIDE - 6), 10, 9)
         cv2.imwrite(str(folder / f"cell{n:02d}.png"), pixels)
         lines.append(f"cell{n:02d}.png,{(0.0, 1.0, 0.3333, 0.6667)[n % 4]}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")

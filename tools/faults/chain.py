@@ -102,7 +102,7 @@ class Chain:
         env: dict[str, str] | None = None,
     ) -> None:
         """role: of the gateway towards the PLC. camera: what triggers it, `plc` or `camera`. bad_*: with a proxy."""
-        self.folder, self._env = folder, {**os.environ, **(env or {})}
+        self.folder, self._env, self._parts = folder, {**os.environ, **(env or {})}, parts
         self.messages: MessageProxy | None = None
         self.modbus: TcpProxy | None = None
         self.tcp: TcpProxy | None = None
@@ -168,8 +168,11 @@ class Chain:
         self.say(f"mark 0 0 {name}")
         try:
             yield
-        finally:
-            self.say("end mark")
+        except BaseException:
+            with contextlib.suppress(BrokenPipeError):  # a plant that has ended: what went wrong is told, not this
+                self.say("end mark")
+            raise
+        self.say("end mark")
 
     def status(self) -> dict[str, Any]:
         """The plant's summary so far."""
@@ -190,6 +193,19 @@ class Chain:
             if time.monotonic() > until or self.plant.poll() is not None:
                 raise AssertionError(f"did not happen; {self.logs()}")
             time.sleep(0.05)
+
+    def wait_with_parts_left(self, what: Callable[[], object], *, left: int = 40) -> None:
+        """Until it is so; on a slow machine the belt stands still meanwhile, rather than that the last parts fall."""
+        until, standing = time.monotonic() + 60.0, False
+        while not what():
+            if time.monotonic() > until:
+                raise AssertionError(f"did not happen; {self.logs()}")
+            if not standing and self.status()["parts"] > self._parts - left:
+                self.say("stop")
+                standing = True
+            time.sleep(0.05)
+        if standing:
+            self.say("end stop")
 
     def summary(self, *, within_s: float = 120.0) -> dict[str, Any]:
         """What the plant says in the end."""
