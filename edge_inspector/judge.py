@@ -65,17 +65,18 @@ def _sizes(detections: Detections, recipe: Recipe) -> list[Size]:
     """By the lens where there is one, else by the one scale for the whole frame, else in pixels only."""
     if not len(detections):
         return []
+    scale = recipe.tables.px_per_mm
+    if recipe.lens is None and scale is None:
+        return [Size(max(x2 - x1, y2 - y1), None, None) for x1, y1, x2, y2 in detections.xyxy.tolist()]
     sides = detections.xyxy[:, 2:].astype(float) - detections.xyxy[:, :2]
     longer_px, box_px2 = sides.max(axis=1), sides[:, 0] * sides[:, 1]
     # where the model tells the area of what it found, the box is only what was drawn around that
     filled = 1.0 if detections.area is None else detections.area / box_px2.clip(1e-9)
     if recipe.lens is not None:
         longer_mm, box_mm2 = recipe.lens.sizes_mm(detections.xyxy)
-    elif recipe.tables.px_per_mm is not None:
-        scale = recipe.tables.px_per_mm
-        longer_mm, box_mm2 = (longer_px / scale).astype(float), (box_px2 / scale**2).astype(float)
     else:
-        return [Size(longer, None, None) for longer in longer_px.tolist()]
+        assert scale is not None
+        longer_mm, box_mm2 = (longer_px / scale).astype(float), (box_px2 / scale**2).astype(float)
     columns = (longer_px.tolist(), longer_mm.tolist(), (box_mm2 * filled).tolist())
     return [Size(*row) for row in zip(*columns, strict=True)]
 

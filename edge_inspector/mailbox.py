@@ -27,7 +27,9 @@ class FramePool:
 
     def __init__(self, count: int, size: tuple[int, int]) -> None:
         self.size = size
-        self._free: deque[Pixels] = deque(np.zeros((*size, 3), np.uint8) for _ in range(count))
+        block = np.empty((count, *size, 3), np.uint8)  # in one piece: from 4 MB on NumPy asks for huge pages
+        block.fill(0)  # and all of them there now, not when a part needs them
+        self._free: deque[Pixels] = deque(block)
 
     def take(self) -> Pixels | None:
         """A free buffer, uint8 [height, width, 3], or None where all are out."""

@@ -6,6 +6,7 @@ Times named `*_ns` are `time.monotonic_ns()`; `wire.py` turns them into UTC for 
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -78,10 +79,12 @@ class Detections:
                 )
         if not n:
             return
-        if not (np.isfinite(self.xyxy).all() and np.isfinite(self.score).all()):
+        # one value that is no number makes a sum, a least and a most that are none
+        least, most = self.score.min(), self.score.max()
+        if not (math.isfinite(self.xyxy.sum()) and math.isfinite(least + most)):
             raise ValueError("detections hold values that are not finite numbers")
-        if self.score.min() < 0.0 or self.score.max() > 1.0:
-            raise ValueError(f"scores must lie in 0..1, got {self.score.min():g}..{self.score.max():g}")
+        if least < 0.0 or most > 1.0:
+            raise ValueError(f"scores must lie in 0..1, got {least:g}..{most:g}")
         if self.label.min() < 0:
             raise ValueError(f"labels must be 0 or more, got {self.label.min()}")
         if self.area is not None and not (np.isfinite(self.area).all() and self.area.min() >= 0.0):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edge_inspector import nms
 from edge_inspector.nms import suppress, to_detections
 from edge_inspector.preprocess import Letterbox
 from edge_inspector.types import Detections
@@ -131,3 +132,14 @@ def test_boxes_inside_out_raise(box: tuple[int, ...]) -> None:
     """A box whose second corner is not the greater one (x, y, width, height?) is no answer."""
     with pytest.raises(ValueError, match="x1"):
         detections(rows((*box, 0.99, 0)))
+
+
+@pytest.mark.parametrize("count", [2, 9, 16, 17, 60])
+def test_few_and_many_boxes_are_suppressed_alike(count: int) -> None:
+    """The same pairs, whichever way they are looked for."""
+    random = np.random.default_rng(count)
+    corner = random.integers(0, 60, (count, 2))
+    xyxy = np.concatenate([corner, corner + random.integers(0, 40, (count, 2))], axis=1).astype(np.float32)
+    label = random.integers(0, 2, count).astype(np.float32)
+    for iou in (0.0, 0.3, 0.5):
+        assert list(nms._doubles_of_few(xyxy, label, iou)) == nms._doubles(xyxy, label, iou)

@@ -35,10 +35,9 @@ class Layout:
         bare = cv.resize(255 - self._ink, (side, side), interpolation=cv.INTER_LINEAR)
         if rng.random() < 0.6:  # a scan is never quite straight
             wave = cv.resize(rng.normal(0, rng.uniform(0.2, 1.2), (side // 24, side // 24, 2)), (side, side))
-            grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1)
-            bare = cv.remap(
-                bare, (grid + wave).astype(np.float32), None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE
-            )
+            wave[..., 0] += np.arange(side)
+            wave[..., 1] += np.arange(side)[:, None]
+            bare = cv.remap(bare, wave.astype(np.float32), None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
         soft = cv.GaussianBlur(bare, (0, 0), rng.uniform(0.9, 1.5))
         soft = cv.convertScaleAbs(soft, alpha=160 / 255)
         return np.asarray(soft, np.uint8)
