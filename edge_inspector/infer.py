@@ -172,6 +172,10 @@ class Inferrer:
             return Verdict.fault(Reason.ENGINE_FAULT)
         if now_ns - shot.t_grab_ns + shot.lag_ns > station.config.max_age_ns:
             return Verdict.fault(Reason.STALE_FRAME)
+        free_ns = self._collected_ns + len(self._flying) * self._health.service_ns
+        ready_ns = max(now_ns, free_ns) + self._health.service_ns
+        if len(self._intake) and ready_ns > part.deadline_ns - station.ledger.guard_ns:
+            return Verdict.fault(Reason.OVERLOAD)  # it would be too late, and others wait
         return None
 
     def _open_free_run(self, job: Job) -> Part:

@@ -107,9 +107,13 @@ class Intake(Generic[T]):
         return sum(map(len, self._boxes.values()))
 
     def ahead_of(self, station: str) -> int:
-        """How many are taken before one that is put now: stations take turns, so no more of another than of this."""
-        mine = len(self._boxes[station])
-        return sum(min(len(box), mine + (name != station)) for name, box in self._boxes.items())
+        """How many are taken before one that is put now. Stations take turns: of another no more than wait of this one,
+        and one more where it is that one's turn first.
+        """
+        with self._changed:
+            mine = len(self._boxes[station])
+            turn = self._order.index(station)
+            return sum(min(len(self._boxes[name]), mine + (n < turn)) for n, name in enumerate(self._order))
 
     def close(self) -> None:
         """Take nothing more in; what waits can still be taken out."""

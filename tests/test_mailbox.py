@@ -316,7 +316,8 @@ def test_how_many_are_taken_before_a_new_one() -> None:
     intake.put("b", "b0")
     for station, wanted in (("a", 6), ("b", 3), ("c", 2)):
         assert intake.ahead_of(station) == wanted
-    taken = []
+    taken = [intake.get(0.0)]
+    assert intake.ahead_of("c") == 1  # it is not the turn of "a" any more
     intake.put("c", "new")
     while (item := intake.get(0.0)) != "new":
         taken.append(item)
