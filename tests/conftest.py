@@ -8,7 +8,8 @@ import pytest
 
 SYSTEMD = "tests/systemd/"  # one guest for all of them
 LONGEST = (
-    "tests/gateway/test_faults.py", "tests/tools/test_train.py", SYSTEMD, "tests/faults/test_engine.py",
+    "tests/gateway/test_faults.py", "tests/tools/test_train.py", SYSTEMD, "tests/commands/test_bench.py",
+    "tests/faults/test_engine.py",
     "tests/gateway/test_opcua.py", "tests/commands/test_demo.py", "tests/plant/test_ports.py",
     "tests/commands/test_doctor", "tests/commands/test_calibrate", "tests/commands/test_import.py", "tests/faults/",
     "tests/commands/", "tests/gateway/", "tests/test_service.py", "tests/models/test_fuzz_import.py", "tests/cameras/",

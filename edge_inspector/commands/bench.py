@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import os
 import platform
 import re
@@ -36,7 +35,7 @@ from .bench_picture import picture
 from .bench_pipeline import Pipeline
 from .bench_table import table
 from .bench_usage import slope_mb
-from .terminal import one_or_more
+from .terminal import Block, bar, one_or_more
 
 LINE = """[line]
 name = "bench"
@@ -49,7 +48,7 @@ deadline_ms = {deadline_ms}
 kind = "boards"
 """
 NOTHING = 'labels = ["short"]\ninput_size = [640, 640]\n[[script]]\n'
-TURN_S = 2.0  # one turn at full speed
+TURN_S = 1.0  # one turn at full speed
 DEADLINE_MS, SLOW = 100.0, 4  # without LINE.toml: this deadline, or so many times what the engine takes
 PAUSES_S = {1: 5, 10: 2, 60: 1}  # seconds of idling, and how often
 MANY = (4, 8)  # stations on one engine
@@ -63,7 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("line", nargs="?", type=Path, metavar="LINE.toml", help="measure its first station's engine")
     parser.add_argument("--engine", default="boards", help="without LINE.toml: which engine (boards)")
     parser.add_argument("--engines", type=Path, default=Path("engines"), help="where engines lie (engines/)")
-    parser.add_argument("--rounds", type=one_or_more, default=5, metavar="N", help="so often all take turns (5)")
+    parser.add_argument("--rounds", type=one_or_more, default=10, metavar="N", help="so often all take turns (10)")
     parser.add_argument("--rate", type=float, metavar="HZ", help="parts per second for the latencies (70 %% load)")
     parser.add_argument("--parts", type=one_or_more, default=100_000, metavar="N", help="without an engine (100000)")
     parser.add_argument("--soak", type=_duration, metavar="TIME", help="only this: run for 90s, 10m, 1h; exit 1 if bad")
@@ -223,10 +222,10 @@ def _null_engine(parts: int) -> dict[str, Any]:
         line = write_line(Path(folder), nothing(Path(folder)), "nothing")
         with Pipeline(line, waits=True) as pipeline:
             pipeline.turn(min(EARLY, parts), heard=Heard())
-            before, memory_mb, heard = pipeline.usage, [pipeline.usage.rss_mb], Heard()
+            before, memory_mb, heard, block = pipeline.usage, [pipeline.usage.rss_mb], Heard(), Block(sys.stderr)
             fps = pipeline.turn(
                 parts, heard=heard, memory_mb=memory_mb,
-                progress=lambda done: _say(f"an engine that costs nothing: {done} of {parts} parts", often=False),
+                progress=lambda done: block.show([f"an engine that costs nothing: {bar(done, parts)}"]),
             )  # fmt: skip
             after = pipeline.usage
     return {
@@ -288,12 +287,5 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-_said_s = -math.inf
-
-
-def _say(text: str, *, often: bool = True) -> None:
-    """Progress. often: false for what is said at every turn of a loop, of which one in two seconds is enough."""
-    global _said_s
-    if often or time.monotonic() - _said_s > 2.0:
-        _said_s = time.monotonic()
-        print(text, file=sys.stderr, flush=True)
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

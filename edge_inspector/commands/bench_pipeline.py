@@ -71,14 +71,15 @@ class Pipeline:
     ) -> float:
         """So many parts of every station at `rate` a second (0: as fast as it can), added to `heard`.
 
-        memory_mb: gets its resident memory, evenly spaced in time. Returns verdicts per second, between the first and
-        the last. Raises FailedError where a verdict is missing, or is a fault although nothing came by time.
+        memory_mb: gets its resident memory, evenly spaced in time. Returns verdicts per second, from the order to the
+        last of them. Raises FailedError where a verdict is missing, or is a fault although nothing came by time.
         """
+        started_s = now_s = time.monotonic()
         assert self._process.stdin is not None
         self._process.stdin.write(f"{count} {rate}\n")
         self._process.stdin.flush()
-        wanted, sample_s, every_s = count * self._order.stations, time.monotonic() + SAMPLE_S, SAMPLE_S
-        done, first_s, now_s = 0, 0.0, 0.0
+        wanted, sample_s, every_s = count * self._order.stations, started_s + SAMPLE_S, SAMPLE_S
+        done = 0
         while done < wanted:
             message = self._next(1.0)
             if message is None or message["type"] != "verdict":
@@ -88,7 +89,6 @@ class Pipeline:
             heard.take(message, self._clock.utc_us(now_ns))
             done += 1
             now_s = now_ns / 1e9
-            first_s = first_s or now_s
             if now_s > sample_s:
                 progress(done)
                 if memory_mb is not None:
@@ -97,7 +97,7 @@ class Pipeline:
                         del memory_mb[1::2]
                         every_s *= 2
                 sample_s = now_s + every_s
-        return (done - 1) / (now_s - first_s) if done > 1 else 0.0
+        return done / (now_s - started_s)
 
     def _next(self, timeout_s: float) -> Message | None:
         message = self._subscriber.receive(timeout_s)
