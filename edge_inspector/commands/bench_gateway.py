@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from ..errors import FailedError
 from ..gateway.registers import PLC, SLOTS, U16, Codec, Control, Status, Trigger
 from ..metrics import Histogram
 from ..plant import ports
+from .bench_usage import resident_mb
 
 LINE = """[line]
 name = "bench"
@@ -124,14 +124,9 @@ def _drive(port: int, pid: int, *, rate: float, seconds: float) -> float:
             values["trigger"] += 1
             triggers = [*triggers, Trigger(values["trigger"], 0, values["encoder"])][-SLOTS:]
         if early_mb is None and now_s > begun_s + min(30.0, seconds / 5):
-            early_mb = _resident_mb(pid)
+            early_mb = resident_mb(pid)
         link.put(codec.plc(values, triggers))
         turn_s = max(turn_s + 1 / rate, now_s)
         time.sleep(max(0.0, turn_s - time.monotonic()))
     link.close()
-    return round(_resident_mb(pid) - (early_mb or 0.0), 2)
-
-
-def _resident_mb(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return round(resident_mb(pid) - (early_mb or 0.0), 2)

@@ -51,10 +51,7 @@ def measure(
         heard.merge(part)
         own.merge(bare_part)
     warm = usages[round(WARM * BLOCKS) :]
-    medians = [
-        [each.percentile(0.5) / 1000 for each in row] for row in ([h.total for h, _ in blocks], [o for _, o in blocks])
-    ]
-    over = [mine / theirs for mine, theirs in zip(*medians, strict=True)]
+    over = [part.total.percentile(0.5) / bare_part.percentile(0.5) for part, bare_part in blocks]
     quarter = BLOCKS // 4
     result = {
         "seconds": round(time.monotonic() - began),
