@@ -117,12 +117,12 @@ def _all(args: argparse.Namespace, line: Path, engine: Engine) -> dict[str, Any]
 
 def _throughput(args: argparse.Namespace, line: Path, engine: Engine) -> dict[str, Any]:
     """Frames per second: bare with one lane, with two in flight, with letterbox; and the whole pipeline."""
-    bare, heard = Bare(engine, backlog=True), Heard()
+    single, bare, heard = Bare(engine, backlog=False), Bare(engine, backlog=True), Heard()
     parts = max(20, round(TURN_S * bare.full_speed(20)))
     found: dict[str, list[float]] = {name: [] for name in ("bare_one_lane", "bare", "preprocessed", "pipeline")}
     with Pipeline(line, waits=True) as pipeline:
         runs: dict[str, Callable[[], float]] = {
-            "bare_one_lane": lambda: bare.full_speed(parts, lanes=1),
+            "bare_one_lane": lambda: single.full_speed(parts, lanes=1),
             "bare": lambda: bare.full_speed(parts),
             "preprocessed": lambda: bare.full_speed(parts, preprocess=True),
             "pipeline": lambda: pipeline.turn(parts, heard=heard),
