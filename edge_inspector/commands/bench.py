@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def about(engine: Engine) -> dict[str, Any]:
         "machine": f"{len(os.sched_getaffinity(0))} x {_processor()}",
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "libraries": {name: version(name) for name in ("openvino", "numpy", "opencv-python-headless", "pyzmq")},
+        "libraries": dict(_libraries()),
         "engine": engine.identity["name"],
         "frame": f"{SIZE[1]}x{SIZE[0]}",
         "load_before": os.getloadavg()[0],
@@ -280,6 +280,12 @@ def _duration(text: str) -> float:
     if not found or not float(found[1]):
         raise argparse.ArgumentTypeError(f"{text} is no time such as 90s, 10m or 1h")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _libraries() -> Iterator[tuple[str, str]]:
+    for name in ("openvino", "numpy", "opencv-python-headless", "opencv-python", "pyzmq"):
+        with contextlib.suppress(PackageNotFoundError):
+            yield name, version(name)
 
 
 def _processor() -> str:
