@@ -89,7 +89,8 @@ def config_of(order: Order) -> LineConfig:
         "max_age_ms": None,
     }
     stations = [dataclasses.replace(first, name=f"{first.name}-{n}", keep=(), **changes) for n in range(order.stations)]
-    publish = PublishConfig(verdicts=f"ipc://{order.folder}/verdicts", gateway=f"ipc://{order.folder}/gateway")
+    endpoints = {name: f"ipc://{order.folder}/{name}" for name in ("verdicts", "gateway")}
+    publish = PublishConfig(**endpoints, history=256)  # soon full, so that its growth is not taken for a leak
     return dataclasses.replace(config, publish=publish, station=tuple(stations))
 
 
