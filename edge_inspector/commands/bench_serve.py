@@ -89,8 +89,9 @@ def config_of(order: Order) -> LineConfig:
         "max_age_ms": None,
     }
     stations = [dataclasses.replace(first, name=f"{first.name}-{n}", keep=(), **changes) for n in range(order.stations)]
-    endpoints = {name: f"ipc://{order.folder}/{name}" for name in ("verdicts", "gateway")}
-    publish = PublishConfig(**endpoints, history=256)  # soon full, so that its growth is not taken for a leak
+    at = f"ipc://{order.folder}"
+    # a history that is soon full, so that its growth is not taken for a leak
+    publish = PublishConfig(verdicts=f"{at}/verdicts", gateway=f"{at}/gateway", history=256)
     return dataclasses.replace(config, publish=publish, station=tuple(stations))
 
 
