@@ -21,6 +21,7 @@ from .bench_usage import Usage, resident_mb
 
 SAMPLES = 512  # of memory, thinned out when there are more
 SAMPLE_S = 0.2
+SILENT_S = 60.0  # beyond the pace; then it hangs
 
 
 class Pipeline:
@@ -40,8 +41,9 @@ class Pipeline:
         words = [*module, to_json(self._order).decode()]
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, text=True)
         self._stack.callback(self._end)
-        ready: set[str] = set()
+        ready, until_s = set[str](), time.monotonic() + SILENT_S
         while len(ready) < self._order.stations:
+            _refuse_silence(until_s)
             message = self._next(1.0)
             if message is not None and message["type"] == "heartbeat" and message["ready"]:
                 ready.add(message["station"])
@@ -79,9 +81,11 @@ class Pipeline:
         self._process.stdin.write(f"{count} {rate}\n")
         self._process.stdin.flush()
         wanted, sample_s, every_s = count * self._order.stations, started_s + SAMPLE_S, SAMPLE_S
-        done = 0
+        allowed_s = SILENT_S + (2 / rate if rate else 0.0)
+        done, until_s = 0, started_s + allowed_s
         while done < wanted:
             message = self._next(1.0)
+            _refuse_silence(until_s)
             if message is None or message["type"] != "verdict":
                 continue
             now_ns = time.monotonic_ns()
@@ -89,6 +93,7 @@ class Pipeline:
             heard.take(message, self._clock.utc_us(now_ns))
             done += 1
             now_s = now_ns / 1e9
+            until_s = now_s + allowed_s
             if now_s > sample_s:
                 progress(done)
                 if memory_mb is not None:
@@ -122,3 +127,9 @@ class Pipeline:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _refuse_silence(until_s: float) -> None:
+    """Heartbeats alone are no progress."""
+    if time.monotonic() > until_s:
+        raise FailedError(f"the pipeline lives, but has given no verdict for {SILENT_S:g} s")

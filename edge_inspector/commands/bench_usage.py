@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -27,7 +28,10 @@ class Usage:
         folder = Path("/proc", str(pid))
         fields = (folder / "stat").read_text().rpartition(")")[2].split()
         tasks = list((folder / "task").iterdir())
-        switches = sum(int(n) for task in tasks for n in SWITCHES.findall((task / "status").read_text()))
+        switches = 0
+        for task in tasks:
+            with contextlib.suppress(OSError):  # a thread that has just ended
+                switches += sum(map(int, SWITCHES.findall((task / "status").read_text())))
         ticks = sum(map(int, fields[PROCESSOR_FIELDS]))
         descriptors = len(list((folder / "fd").iterdir()))
         return cls(ticks / os.sysconf("SC_CLK_TCK"), switches, resident_mb(pid), descriptors, len(tasks))
