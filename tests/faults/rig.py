@@ -164,6 +164,11 @@ class Daemon:
         """A signal."""
         os.kill(self.process.pid, number)
 
+    def freeze(self) -> None:
+        """SIGSTOP; when it returns, every thread stands still."""
+        self.send(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
         self.send(signal.SIGTERM)

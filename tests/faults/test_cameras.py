@@ -79,7 +79,7 @@ def test_what_a_camera_queued_while_the_daemon_stood_still_is_dropped(tmp_path: 
         table = OPENCV.format(url=camera.url)
         with running(tmp_path, camera=table, script=[step()], deadline_ms=500) as daemon:
             daemon.wait_for_verdicts(30)
-            daemon.send(signal.SIGSTOP)
+            daemon.freeze()
             time.sleep(3.0)
             heard = len(daemon.ears.verdicts)
             continued_us = time.time_ns() // 1000

@@ -147,7 +147,7 @@ def test_the_daemon_stopped_and_continued(tmp_path: Path) -> None:
     """SIGSTOP for two seconds: what was open is a fault, never a late pass; then it goes on."""
     with running(tmp_path, camera=boards(25), script=[step(delay_ms=20)], deadline_ms=200) as daemon:
         daemon.wait_for_verdicts(25)
-        daemon.send(signal.SIGSTOP)
+        daemon.freeze()
         time.sleep(2.0)
         heard = len(daemon.ears.verdicts)
         daemon.send(signal.SIGCONT)

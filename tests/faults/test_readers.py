@@ -282,7 +282,7 @@ def test_triggers_that_waited_while_the_daemon_stood_still(tmp_path: Path) -> No
     with running(tmp_path, camera=boards(0), trigger="gateway", script=[step()]) as daemon:
         daemon.wait_until_ready()
         with Gateway(tmp_path) as gateway:
-            daemon.send(signal.SIGSTOP)
+            daemon.freeze()
             for number in (1, 2, 3):
                 gateway.trigger(number)
             time.sleep(1.5)
