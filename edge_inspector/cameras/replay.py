@@ -165,10 +165,18 @@ class Folder:
         if cut_off(raw):
             return "is truncated"
         try:
-            picture = self._cv2.imdecode(np.frombuffer(raw, np.uint8), self._cv2.IMREAD_COLOR)
+            picture = decoded(raw, self._cv2)
         except self._cv2.error as error:
             return f"cannot be decoded: {error.err}"
         return "is no picture, or it is damaged" if picture is None else picture
+
+
+def decoded(raw: bytes, cv2: Any) -> Pixels | None:
+    """A file's bytes as uint8 [h, w, 3] BGR; None where they are no picture. A grey file is decoded as a grey one and
+    widened afterwards: a PNG of black and white takes a quarter of the time. Raises cv2.error.
+    """
+    picture: Pixels | None = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_ANYCOLOR)
+    return picture if picture is None or picture.ndim == 3 else cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
 
 
 def cut_off(raw: bytes) -> bool:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..cameras.replay import SUFFIXES
 from ..errors import ConfigError
 from .dataset import Sample, read_dataset
-from .looking import decoded
+from .looking import whole_picture
 
 CANDIDATE, SAME = 28, 0.35  # of 256 bits; of the standard deviation of grey levels, at the place that differs most
 SMALL = 64
@@ -145,7 +145,7 @@ def print_of(path: Path) -> Print | None:
         content = path.read_bytes()
     except OSError:
         return None
-    found = decoded(content)
+    found = whole_picture(content)
     if found is None:
         return None
     grey = cv2.cvtColor(found, cv2.COLOR_BGR2GRAY)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cameras.replay import cut_off
+from ..cameras.replay import cut_off, decoded
 from ..contract import Answer
 from ..errors import CameraMissing
 from ..models.answers import detections_of
@@ -45,7 +45,7 @@ class Looker:
 def read_picture(path: Path) -> Pixels:
     """uint8 [h, w, 3] BGR. Raises CameraMissing where the file is no picture."""
     try:
-        pixels = decoded(path.read_bytes())
+        pixels = whole_picture(path.read_bytes())
     except OSError:
         pixels = None
     if pixels is None:
@@ -53,12 +53,11 @@ def read_picture(path: Path) -> Pixels:
     return pixels
 
 
-def decoded(content: bytes) -> Pixels | None:
+def whole_picture(content: bytes) -> Pixels | None:
     """The picture in a file's bytes, uint8 [h, w, 3] BGR; None where it is none, or only a part of one."""
     import cv2
 
     try:
-        pixels = None if cut_off(content) else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        return None if cut_off(content) else decoded(content, cv2)
     except cv2.error:
         return None
-    return None if pixels is None else np.asarray(pixels, np.uint8)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_inspector.cameras.replay import ReplayCamera
+from edge_inspector.cameras.replay import SUFFIXES, ReplayCamera, decoded
 from edge_inspector.errors import CameraMissing, EndOfStream, FrameFault
 
 from .mjpeg_server import draw
@@ -142,6 +142,17 @@ def test_grey_and_16_bit_pictures(tmp_path: Path, into: np.ndarray) -> None:
         camera.read(into)
         assert (into == 100).all()
         into[:] = 0
+
+
+@pytest.mark.parametrize("shape", [SIZE, (*SIZE, 3), (*SIZE, 4)])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_grey_files_are_read_faster_and_the_same(suffix: str, shape: tuple[int, ...]) -> None:
+    """Grey, colour or with transparency: what OpenCV reads in colour."""
+    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    raw = cv2.imencode(suffix, pixels)[1]
+    read = decoded(raw.tobytes(), cv2)
+    assert read is not None
+    assert np.array_equal(read, cv2.imdecode(raw, cv2.IMREAD_COLOR))
 
 
 @pytest.mark.parametrize("make", [pictures, video])
