@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from . import forked
-from .tiny_parts import coco, probabilities
+from .tiny_parts import CLASSES, coco, probabilities
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e .[train]")
 
@@ -197,6 +197,29 @@ def test_what_belongs_together_is_never_on_both_sides(tmp_path: Path) -> None:
     )
 
 
+def test_twins_opposites_and_names_that_validate(tmp_path: Path) -> None:
+    """Each is found by name; one of another size, or of classes that there are not, is refused."""
+    from edge_inspector.errors import ConfigError
+    from tools.train.data import Split, load
+
+    data, twins = coco(tmp_path / "data", 20), tmp_path / "twins"
+    twins.mkdir()
+    cv2.imwrite(str(twins / "board0-001.png"), np.zeros((96, 96), np.uint8))
+    split = Split(test=0, validate="^board[12]")
+    read = load("detect", [data], twins=twins, opposites=["/".join(CLASSES)], longer_px=96, split=split)
+    assert read.opposites == (1, 0)
+    for each in read.examples:
+        name = each.sample.image.stem
+        assert each.part == ("validate" if name[5] in "12" else "train")
+        assert (each.twin is not None) == (name == "board0-001")
+    with pytest.raises(ConfigError, match="--opposites"):
+        load("detect", [data], opposites=["rust"], longer_px=96, split=split)
+    for path in (data / "images").glob("*.png"):
+        cv2.imwrite(str(twins / path.name), np.zeros((9, 9), np.uint8))
+    with pytest.raises(ConfigError, match="found 9 x 9 pixels"):
+        load("detect", [data], twins=twins, longer_px=96, split=split)
+
+
 def test_boxes_go_where_the_defects_go() -> None:
     """What is bright in the picture lies in a box, whatever was done to both."""
     from tools.train.augment import Augment
@@ -215,6 +238,83 @@ def test_boxes_go_where_the_defects_go() -> None:
             clipped = placed[:, :4].clip(0, SIDE_PX)
             covers = (clipped[:, :2] - 6 <= seen[:2]).all(1) & (clipped[:, 2:] + 6 >= seen[2:]).all(1)
             assert covers.any(), (seed, seen, placed, area)
+
+
+def test_a_healed_defect_is_gone_with_its_box() -> None:
+    """In its place lies the flawless twin; the others stay, and so does one that shares its place with another."""
+    from tools.train.augment import Augment, healed
+
+    twin = np.full((SIDE_PX, SIDE_PX, 1), 60, np.uint8)
+    pixels, boxes = twin.copy(), np.array([[8, 8, 24, 24, 0], [60, 60, 90, 90, 1], [80, 80, 99, 99, 1]], np.float32)
+    for x1, y1, x2, y2, _ in boxes.astype(int):
+        pixels[y1:y2, x1:x2] = 250
+    made, left = healed(pixels, boxes, twin, np.array([True, True, False]))
+    assert left.tolist() == boxes[1:].tolist()
+    assert (made[:30, :30] == 60).all()
+    assert np.array_equal(made[30:], pixels[30:])
+    plain = Augment(turns=0, zoom=0, shift=0, light=0, contrast=0, blur=0, noise=0, heal=1)
+    shown, none = plain.apply(
+        pixels, boxes[:1], pixels.shape[:2], np.random.default_rng(0), lambda draw: (pixels, boxes), twin
+    )
+    assert not len(none)
+    assert np.array_equal(shown, made)
+
+
+def test_black_and_white_change_places_and_classes_with_them() -> None:
+    """About as often as said, in the whole picture; and what is black and white stays so, with other lines."""
+    from tools.train.augment import INVERTED, Augment
+
+    pixels = np.zeros((SIDE_PX, SIDE_PX, 1), np.uint8)
+    pixels[:, 40:60] = 255
+    boxes, inverted, widths = np.array([[40, 0, 60, 128, 0], [0, 0, 9, 9, 2]], np.float32), [], set()
+    augment = Augment(turns=0, light=0, contrast=0, blur=0, noise=0, strokes=1)
+    for seed in range(200):
+        made, placed = augment.apply(pixels, boxes, pixels.shape[:2], np.random.default_rng(seed),
+                                     lambda draw: (pixels, boxes), opposites=(1, 0, 2))  # fmt: skip
+        assert set(np.unique(made)) == {0, 255}
+        inverted.append(placed[0, 4] == 1)
+        assert placed[1, 4] == 2
+        assert (np.median(made) == 255) == inverted[-1]
+        widths.add(int((made[SIDE_PX // 2] == (0 if inverted[-1] else 255)).sum()))
+    assert abs(np.mean(inverted) - INVERTED) < 0.1
+    assert len(widths) > 4
+
+
+def test_a_piece_is_mostly_cut_around_a_defect() -> None:
+    """Of a large picture with one small defect, which a piece by chance would hardly ever show."""
+    from tools.train.augment import FOCUS, Augment
+
+    pixels, boxes = np.zeros((1024, 1024, 1), np.uint8), np.array([[500, 900, 520, 920, 0]], np.float32)
+    for zoom in (0.0, 0.3):
+        augment, seen = Augment(zoom=zoom, shift=0), 0
+        for seed in range(200):
+            random = np.random.default_rng(seed)
+            _, placed = augment.apply(pixels, boxes, (128, 128), random, lambda draw: (pixels, boxes))
+            seen += bool((placed[0, :2] >= -20).all() and (placed[0, 2:4] <= 148).all())
+        assert abs(seen / 200 - FOCUS) < 0.12
+
+
+def test_a_mirrored_picture_gets_the_mirrored_answer() -> None:
+    """A detector that looks four times says the same of a picture and of its reflection."""
+    import torch
+
+    from tools.train.model import Inspector, Net
+
+    torch.manual_seed(0)
+    net = Net(3, size="small")
+    torch.nn.init.normal_(net.classes.weight)
+    torch.nn.init.normal_(net.sides.weight, std=0.1)
+    inspector, image = Inspector(net, mirrored=True).eval(), torch.randint(0, 255, (2, 64, 96, 3)).to(torch.uint8)
+    with torch.no_grad():
+        straight = inspector(image)[..., :6]
+        for axis, swapped in ((2, [2, 1, 0, 3, 4, 5]), (1, [0, 3, 2, 1, 4, 5])):
+            back = inspector(image.flip(axis))[..., swapped]
+            size = 96 if axis == 2 else 64
+            back[..., [0, 2] if axis == 2 else [1, 3]] = size - back[..., [0, 2] if axis == 2 else [1, 3]]
+            torch.testing.assert_close(straight[..., 4], back[..., 4])
+            found = straight[..., 4] > 0  # the order of the others is anybody's
+            assert int(found.sum()) > 20
+            torch.testing.assert_close(straight[found], back[found], atol=1e-3, rtol=1e-3)
 
 
 def test_filters_do_in_the_graph_what_opencv_does() -> None:

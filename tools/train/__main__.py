@@ -42,17 +42,21 @@ def arguments() -> argparse.ArgumentParser:
     add("--data", type=Path, nargs="+", required=True, metavar="DIR", help="COCO, VOC, YOLO, class folders, or CSV")
     add("--extra", type=Path, nargs="*", default=[], metavar="DIR", help="data that is only learned from: drawn, say")
     add("--good", type=Path, nargs="*", default=[], metavar="DIR", help="more pictures, of good parts")
+    add("--twins", type=Path, metavar="DIR", help="pictures without defects, named as those with; for heal")
+    add("--opposites", type=_list, default=(), metavar="A/B,...",
+        help="classes that turn into each other when black and white change places")  # fmt: skip
     add("--engine", type=_engine, required=True, metavar="DIR", help="what is made: engines/NAME")
     add("--out", type=Path, metavar="DIR", help="the run's folder (runs/train-NAME)")
     add("--classes", type=_list, default=(), metavar="A,B", help="the classes' order; a classifier's good one first")
     add("--pixels", type=int, default=640, help="the longer side of the engine's input (640)")
     add("--size", choices=SIZES, default="medium", help="how large the network is (medium)")
     add("--filters", type=_filters, default=(), metavar="A,B", help=f"in the graph, before it: {', '.join(FILTERS)}")
-    add("--mirrored", action="store_true", help="a classifier looks eight times, mirrored and turned; answers the mean")
+    add("--mirrored", action="store_true", help="the engine looks at each picture mirrored, too, and answers the mean")
     add("--split", type=int, default=split.seed, metavar="N", help="another number, another split (1)")
     add("--group", default=split.group, metavar="REGEX", help="what in a file's name tells what belongs together")
     add("--test", type=float, default=split.test, help=f"the share never learned from ({split.test})")
-    add("--validate", type=float, default=split.validate, help=f"the share that says when to stop ({split.validate})")
+    add("--validate", type=_share_or_names, default=split.validate, metavar="SHARE",
+        help=f"the share, or a regular expression of the names, that says when to stop ({split.validate})")  # fmt: skip
     add("--epochs", type=int, default=plan.epochs)
     add("--batch", type=int, default=plan.batch)
     add("--rate", type=float, default=plan.rate, help=f"the learning rate at its highest ({plan.rate})")
@@ -81,10 +85,8 @@ def main() -> int:
     try:
         if args.task == "classify" and (args.crop or args.augment.paste or args.augment.synthetic):
             raise ConfigError("--crop, paste and synthetic are for detect: a label of a whole picture would not follow")
-        data = load(args.task, args.data, good=args.good, extra=args.extra, classes=args.classes,
-                    longer_px=args.pixels, split=split)  # fmt: skip
-        if args.mirrored and (args.task == "detect" or data.size[0] != data.size[1]):
-            raise ConfigError("--mirrored is for classifiers of square pictures")
+        data = load(args.task, args.data, good=args.good, extra=args.extra, twins=args.twins, classes=args.classes,
+                    opposites=args.opposites, longer_px=args.pixels, split=split)  # fmt: skip
         _same_run(args, data, out)
         write_parts(data, out)
         draw_views(data, args.augment, plan, out / "views.png")
@@ -165,6 +167,13 @@ def _engine(text: str) -> Path:
     if not NAME.fullmatch(Path(text).name):
         raise argparse.ArgumentTypeError(f'"{text}": a name has letters, digits, "_", "." and "-"')
     return Path(text)
+
+
+def _share_or_names(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _crop(text: str) -> int:

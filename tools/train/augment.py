@@ -16,13 +16,17 @@ from edge_inspector.preprocess import GREY
 from edge_inspector.types import Pixels
 
 Boxes = NDArray[np.float32]  # [n, 5]: x1, y1, x2, y2, class
+FOCUS = 0.7  # of the pieces of a large picture are cut around a defect
+INVERTED = 0.4  # of the pictures, where classes have opposites
 Look = Callable[[np.random.Generator], tuple[Pixels, Boxes]]  # draws another picture of the training part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augment:
     """How much of each. turns: flips and quarter turns (0 or 1). zoom, shift: shares; angle: degrees; light, contrast:
-    shares of the whole range; blur, noise, paste, synthetic: how often, of one; noise_levels: grey levels.
+    shares of the whole range; blur, noise, paste, synthetic: how often, of one; noise_levels: grey levels. heal: how
+    many of the defects give way to what the flawless twin shows. strokes: how often the lines of a black-and-white
+    picture become thicker or thinner; with it, every picture stays black and white when zoomed.
     """
 
     turns: float = 1.0
@@ -36,16 +40,36 @@ class Augment:
     noise_levels: float = 8.0
     paste: float = 0.0
     synthetic: float = 0.0
+    heal: float = 0.0
+    strokes: float = 0.0
 
     def apply(
-        self, pixels: Pixels, boxes: Boxes, size: tuple[int, int], random: np.random.Generator, another: Look
+        self,
+        pixels: Pixels,
+        boxes: Boxes,
+        size: tuple[int, int],
+        random: np.random.Generator,
+        another: Look,
+        twin: Pixels | None = None,
+        opposites: tuple[int, ...] = (),
     ) -> tuple[Pixels, Boxes]:
-        """One of the pictures it might have been, uint8 of (height, width): a piece where `pixels` is larger."""
+        """One of the pictures it might have been, uint8 of (height, width): a piece where `pixels` is larger.
+
+        twin: the same part without defects. opposites: what each class turns into when black and white change places.
+        """
+        middles = np.asarray((boxes[:, :2] + boxes[:, 2:4]) / 2, np.float32)
+        if self.heal and twin is not None:
+            pixels, boxes = healed(pixels, boxes, twin, random.random(len(boxes)) < self.heal)
         if random.random() < self.paste:
             pixels, boxes = paste(pixels, boxes, *another(random), random)
         if random.random() < self.synthetic and len(boxes):
             pixels, boxes = draw_like(pixels, boxes, random)
-        pixels, boxes = self._place(pixels, boxes, size, random)
+        if opposites and random.random() < INVERTED:
+            pixels = 255 - pixels
+            boxes = np.concatenate((boxes[:, :4], np.array(opposites, np.float32)[boxes[:, 4:].astype(int)]), axis=1)
+        pixels, boxes = self._place(pixels, boxes, size, random, middles)
+        if self.strokes:
+            pixels = self._draw_again(pixels, random)
         if self.turns and random.random() < 0.5:
             pixels, boxes = pixels[:, ::-1], _mirrored(boxes, size[1])
         if self.turns and size[0] == size[1] and random.random() < 0.5:
@@ -55,22 +79,40 @@ class Augment:
         return self._expose(np.ascontiguousarray(pixels), random), boxes
 
     def _place(
-        self, pixels: Pixels, boxes: Boxes, size: tuple[int, int], random: np.random.Generator
+        self,
+        pixels: Pixels,
+        boxes: Boxes,
+        size: tuple[int, int],
+        random: np.random.Generator,
+        middles: NDArray[np.float32],
     ) -> tuple[Pixels, Boxes]:
-        """Zoom, turn and move, or where none is asked for just cut a piece."""
+        """Zoom, turn and move, or where none is asked for just cut a piece; mostly around one of the `middles`."""
         height, width = pixels.shape[:2]
-        room_x, room_y = width - size[1], height - size[0]
-        if not (self.zoom or self.shift or self.angle) and min(room_x, room_y) >= 0:
-            x, y = int(random.integers(0, room_x + 1)), int(random.integers(0, room_y + 1))
-            return pixels[y : y + size[0], x : x + size[1]], boxes - np.array([x, y, x, y, 0], np.float32)
+        whole, piece = np.array((width, height)), np.array((size[1], size[0]))
         zoom = float(np.exp(random.uniform(-self.zoom, self.zoom)))
+        low = (whole * (1 - zoom) / 2).clip(0)  # so much is empty at the edges
+        low = np.where(whole - 2 * low < piece, 0, low)
+        corner = low + random.uniform(0, 1, 2) * (whole - piece - 2 * low)
+        if len(middles) and (whole > piece).all() and random.random() < FOCUS:
+            middle = (middles[random.integers(len(middles))] - whole / 2) * zoom + whole / 2
+            corner = (middle - random.uniform(0.1, 0.9, 2) * piece).clip(low, whole - piece - low)
+        if not (self.zoom or self.shift or self.angle) and (whole >= piece).all():
+            x, y = corner.astype(int)
+            return pixels[y : y + size[0], x : x + size[1]], boxes - np.array([x, y, x, y, 0], np.float32)
         matrix = cv2.getRotationMatrix2D((width / 2, height / 2), random.uniform(-self.angle, self.angle), zoom)
-        matrix[:, 2] -= random.uniform(0, 1, 2) * np.array((room_x, room_y))
-        matrix[:, 2] += random.uniform(-self.shift, self.shift, 2) * np.array((size[1], size[0]))
+        matrix[:, 2] += random.uniform(-self.shift, self.shift, 2) * piece - corner
         made = cv2.warpAffine(pixels, matrix, (size[1], size[0]), borderValue=(GREY,) * 3)
         corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) @ matrix[:, :2].T + matrix[:, 2]
         placed = np.concatenate((corners.min(axis=1), corners.max(axis=1), boxes[:, 4:]), axis=1)
         return np.asarray(made, np.uint8).reshape(*size, -1), placed.astype(np.float32)
+
+    def _draw_again(self, pixels: Pixels, random: np.random.Generator) -> Pixels:
+        """Black and white, with thicker or thinner lines."""
+        level = 128.0
+        if random.random() < self.strokes:
+            pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), random.uniform(0.5, 1.5)), np.uint8)
+            level = random.uniform(72, 184)
+        return np.asarray((pixels.reshape(*pixels.shape[:2], -1) > level) * np.uint8(255), np.uint8)
 
     def _expose(self, pixels: Pixels, random: np.random.Generator) -> Pixels:
         """Light, lens and sensor."""
@@ -84,6 +126,19 @@ class Augment:
             grain = random.standard_normal(pixels.shape[:2], np.float32)[..., None] * levels
             made = (made.reshape(pixels.shape) + grain).clip(0, 255).astype(np.uint8)
         return np.asarray(made, np.uint8).reshape(pixels.shape)
+
+
+def healed(pixels: Pixels, boxes: Boxes, twin: Pixels, chosen: NDArray[np.bool_]) -> tuple[Pixels, Boxes]:
+    """Without the chosen defects, except those that share a place with one that stays."""
+    made, stay = pixels.copy(), ~chosen
+    for n in np.flatnonzero(chosen):
+        x1, y1, x2, y2 = (int(value) for value in boxes[n, :4].round())
+        x1, y1 = max(x1, 0), max(y1, 0)
+        if _touch((x1, y1, x2, y2), boxes[stay]):
+            stay[n] = True
+        else:
+            made[y1:y2, x1:x2] = twin[y1:y2, x1:x2]
+    return made, boxes[stay]
 
 
 def paste(

@@ -28,7 +28,7 @@ PARTS = ("train", "validate", "test")
 @dataclass(frozen=True, slots=True)
 class Example:
     """A labelled picture. boxes: float32 [n, 5], px of the engine's input and class; shares: float32 [classes], how
-    sure each class is, for a classifier. part: what it is for. sha256: of its pixels.
+    sure each class is, for a classifier. part: what it is for. sha256: of its pixels. twin: the same without defects.
     """
 
     sample: Sample
@@ -36,12 +36,14 @@ class Example:
     shares: NDArray[np.float32]
     part: str
     sha256: str
+    twin: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
     """labels: in the order of their numbers; good: of a classifier's those that a good part has. size: (height,
-    width) of the engine's input. channels: 1 where every picture is grey.
+    width) of the engine's input. channels: 1 where every picture is grey. opposites: for each class the one that it
+    turns into when black and white change places, or nothing.
     """
 
     labels: tuple[str, ...]
@@ -49,14 +51,16 @@ class DataSet:
     size: tuple[int, int]
     channels: int
     examples: tuple[Example, ...]
+    opposites: tuple[int, ...] = ()
 
     def part(self, name: str) -> list[Example]:
         """Those for training, validation or test."""
         return [example for example in self.examples if example.part == name]
 
-    def read(self, example: Example) -> Pixels:
-        """uint8 [height, width, channels], as the engine would be given it."""
-        pixels, into = read_picture(example.sample.image), np.empty((*self.size, 3), np.uint8)
+    def read(self, example: Example, *, twin: bool = False) -> Pixels:
+        """uint8 [height, width, channels], as the engine would be given it; twin: its flawless twin."""
+        path = example.twin if twin and example.twin else example.sample.image
+        pixels, into = read_picture(path), np.empty((*self.size, 3), np.uint8)
         fit = Letterbox.fit(pixels.shape[:2], self.size)
         fit.clear(into)
         fit.apply(pixels, into)
@@ -66,13 +70,13 @@ class DataSet:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
     """Pictures of one group (what `group`, a regular expression, finds in the file name) are in one part, and so are
-    those with the same content. test: a share of all; validate: of the rest; both by hash. seed: another one is
-    another split.
+    those with the same content. test: a share of all; validate: of the rest; both by hash; or validate: a regular
+    expression of the names that do. seed: another one is another split.
     """
 
     seed: int = 1
     test: float = 0.2
-    validate: float = 0.1
+    validate: float | str = 0.1
     group: str = ".*"
 
     def part_of(self, image: Path) -> str:
@@ -81,6 +85,8 @@ class Split:
         key = found[0] if found else image.stem
         if _share(key if self.seed == 1 else f"test {self.seed}/{key}") < self.test:
             return "test"
+        if isinstance(self.validate, str):
+            return "validate" if re.search(self.validate, image.stem) else "train"
         return "validate" if _share(f"{self.seed}/{key}") < self.validate else "train"
 
 
@@ -90,11 +96,15 @@ def load(
     *,
     good: Sequence[Path] = (),
     extra: Sequence[Path] = (),
+    twins: Path | None = None,
     classes: Sequence[str] = (),
+    opposites: Sequence[str] = (),
     longer_px: int,
     split: Split,
 ) -> DataSet:
-    """Read and look at everything. extra: data sets that are only learned from, whatever the split says.
+    """Read and look at everything. extra: data sets that are only learned from, whatever the split says. twins: a
+    folder of pictures without defects, with the names and sizes of those with defects. opposites: pairs "A/B" of
+    classes that turn into each other when black and white change places.
 
     Raises ConfigError, with the file's name, for what nothing can be learned from.
     """
@@ -122,9 +132,10 @@ def load(
         size,
         1 if grey else 3,
         tuple(
-            _example(sample, labels, Letterbox.fit(shape, size), part, content)
+            _example(sample, labels, Letterbox.fit(shape, size), part, content, _twin(sample, shape, twins))
             for sample, shape, content, part in zip(samples, sizes, contents, parts, strict=True)
         ),
+        _opposites(opposites, labels),
     )
 
 
@@ -180,6 +191,18 @@ def _labels(task: str, found: tuple[str, ...], named: tuple[str, ...], samples: 
     return named or there
 
 
+def _opposites(pairs: Sequence[str], labels: tuple[str, ...]) -> tuple[int, ...]:
+    """For each class what it turns into; one that is in no pair stays what it is."""
+    turned = list(range(len(labels)))
+    for pair in pairs:
+        names = pair.split("/")
+        if len(names) != 2 or not set(names) <= set(labels):
+            raise ConfigError(f'--opposites: found "{pair}", expected two of {", ".join(labels)}, as A/B')
+        a, b = map(labels.index, names)
+        turned[a], turned[b] = b, a
+    return tuple(turned) if pairs else ()
+
+
 def _look(samples: list[Sample]) -> tuple[list[tuple[int, int]], bool, list[str]]:
     """Every picture's size and hash, and whether all are grey. Raises ConfigError for one that is none or whose boxes
     lie outside of it.
@@ -218,7 +241,9 @@ def _parts(samples: list[Sample], contents: list[str], split: Split, *, only_tra
     return [strictest[content] for content in contents]
 
 
-def _example(sample: Sample, labels: tuple[str, ...], fit: Letterbox, part: str, content: str) -> Example:
+def _example(
+    sample: Sample, labels: tuple[str, ...], fit: Letterbox, part: str, content: str, twin: Path | None
+) -> Example:
     boxes = np.array([(*box.xyxy, labels.index(box.label)) for box in sample.boxes or ()], np.float32).reshape(-1, 5)
     shares = np.zeros(len(labels), np.float32)
     if sample.probability is not None and len(labels) == 2:
@@ -226,7 +251,19 @@ def _example(sample: Sample, labels: tuple[str, ...], fit: Letterbox, part: str,
     else:
         shares[int(boxes[0, 4]) if len(boxes) else 0] = 1.0
     boxes[:, :4] = boxes[:, :4] * (fit.scale * 2) + np.array(fit.offset * 2)
-    return Example(sample, boxes, shares, part, content)
+    return Example(sample, boxes, shares, part, content, twin)
+
+
+def _twin(sample: Sample, shape: tuple[int, int], folder: Path | None) -> Path | None:
+    """The picture of the same name there. Raises ConfigError where it has another size."""
+    path = folder / sample.image.name if folder and sample.boxes else None
+    if path is None or not path.is_file():
+        return None
+    if (found := read_picture(path).shape[:2]) != shape:
+        raise ConfigError(
+            f"{path}: found {found[1]} x {found[0]} pixels, expected {shape[1]} x {shape[0]} as {sample.image}"
+        )
+    return path
 
 
 def _share(text: str) -> float:

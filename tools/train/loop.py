@@ -68,7 +68,7 @@ class Views(Dataset[Item]):
     def __init__(self, data: DataSet, examples: list[Example], *, augment: Augment, plan: Plan) -> None:
         self._data, self._examples, self._augment, self._plan = data, examples, augment, plan
         self._most = max((len(example.boxes) for example in examples), default=0) + 2
-        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._kept: dict[tuple[int, bool], NDArray[np.uint8]] = {}
         self._size = (plan.crop_px, plan.crop_px) if plan.crop_px else data.size
 
     def __len__(self) -> int:
@@ -77,7 +77,11 @@ class Views(Dataset[Item]):
     def __getitem__(self, key: tuple[int, int]) -> Item:  # type: ignore[override]
         epoch, number = key
         example, draw = self._examples[number], np.random.default_rng((self._plan.seed, epoch, number))
-        pixels, boxes = self._augment.apply(self._read(number), example.boxes, self._size, draw, another=self._another)
+        twin = self._read(number, twin=True) if self._augment.heal and example.twin else None
+        pixels, boxes = self._augment.apply(
+            self._read(number), example.boxes, self._size, draw, another=self._another, twin=twin,
+            opposites=self._data.opposites,
+        )  # fmt: skip
         if self._data.good:
             target = {"shares": example.shares}
         elif self._plan.areas:
@@ -92,13 +96,13 @@ class Views(Dataset[Item]):
         number = int(draw.integers(len(self._examples)))
         return self._read(number), self._examples[number].boxes
 
-    def _read(self, number: int) -> NDArray[np.uint8]:
+    def _read(self, number: int, *, twin: bool = False) -> NDArray[np.uint8]:
         """Decoded once, as far as memory allows."""
-        pixels = self._kept.get(number)
+        pixels = self._kept.get((number, twin))
         if pixels is None:
-            pixels = self._data.read(self._examples[number])
+            pixels = self._data.read(self._examples[number], twin=twin)
             if pixels.nbytes * len(self._kept) < KEPT_BYTES:
-                self._kept[number] = pixels
+                self._kept[number, twin] = pixels
         return pixels
 
 

@@ -39,7 +39,7 @@ class Block(nn.Module):
         return x + self.body(x)  # type: ignore[no-any-return]
 
 
-# stem (each step halves the picture; a single one quarters it), stride 8, 16, 32; 0.6, 0.8 and 2.7 M parameters
+# stem (each step halves the picture; a single one quarters it), stride 8, 16, 32; 0.4, 0.8 and 2.7 M parameters
 SIZES: dict[str, tuple[tuple[int, ...], int, int, int]] = {
     "small": ((32,), 40, 80, 128),
     "medium": ((16, 32), 64, 96, 128),
@@ -58,6 +58,7 @@ class Net(nn.Module):
     def __init__(self, classes: int = 6, *, channels: int = 1, size: str = "medium") -> None:
         super().__init__()
         stem, fine, middle, coarse = SIZES[size]
+        deep = 1 if size == "small" else 2
         if size == PRETRAINED:
             self.eyes = Pretrained(channels=channels)
             self.fine, self.middle = conv(FINE, fine, 1), conv(MIDDLE, middle, 1)
@@ -65,8 +66,9 @@ class Net(nn.Module):
             steps = [conv(channels, stem[0], 6, 4 if len(stem) == 1 else 2)]
             steps += [conv(a, b, 3, 2) for a, b in itertools.pairwise(stem)]
             self.fine = nn.Sequential(*steps, conv(stem[-1], fine, 3, 2), Block(fine))
-            self.middle = nn.Sequential(conv(fine, middle, 3, 2), Block(middle), Block(middle))
-        self.coarse = nn.Sequential(conv(middle, coarse, 3, 2), Block(coarse), Block(coarse), conv(coarse, middle, 1))
+            self.middle = nn.Sequential(conv(fine, middle, 3, 2), *(Block(middle) for _ in range(deep)))
+        blocks = (Block(coarse) for _ in range(deep))
+        self.coarse = nn.Sequential(conv(middle, coarse, 3, 2), *blocks, conv(coarse, middle, 1))
         self.up_middle = conv(middle, fine)
         self.up_fine = nn.Sequential(*(conv(fine, fine) for _ in stem))
         self.classes = nn.Conv2d(fine, classes, 1)
@@ -127,40 +129,68 @@ class Inspector(nn.Module):
     score first. Of a classifier: float32 [n, classes], each class's probability.
     """
 
+    grey: Tensor
+
     def __init__(
         self, net: nn.Module, filters: nn.Module | None = None, *, channels: int = 1, mirrored: bool = False
     ) -> None:
-        """filters: what is done to every picture first (filters.py). mirrored: a classifier looks at a square picture
-        as it is, mirrored and turned, eight times, and answers with the mean.
+        """filters: what is done to every picture first (filters.py). mirrored: it looks four times, at the picture
+        as it is and mirrored, a classifier of square ones at each turned as well; the answer is the mean.
         """
         super().__init__()
         self.net = net
         self.filters = filters or nn.Identity()
         self.channels = channels
         self.mirrored = mirrored
+        # The mean of three channels, eight pixels at a time: a mean over so short an axis is slow on a processor.
+        self.register_buffer("grey", torch.kron(torch.eye(8), torch.full((3, 1), 1 / 3)), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Normalise, filter, look, and answer."""
         found = self.found(image)
-        if not isinstance(found, Tensor):
-            return best_rows(*found)
-        return torch.softmax(found, 1).reshape(-1, image.shape[0], found.shape[1]).mean(0)
+        return found if isinstance(found, Tensor) else best_rows(*found)
 
     def found(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """What the network itself gives: class logits (of each view), and a detector's sides."""
+        """The probability of each class; a detector's for each cell, and its sides."""
         floats = image.float()
-        planes = floats.mean(dim=3).unsqueeze(1) if self.channels == 1 else floats.permute(0, 3, 1, 2)
+        n, height, width, _ = image.shape
+        if self.channels == 1:
+            planes = (floats.reshape(n, height, width // 8, 24) @ self.grey).reshape(n, 1, height, width)
+        else:
+            planes = floats.permute(0, 3, 1, 2)
         picture = self.filters(planes / 255.0 - 0.5)
         if self.mirrored:
             picture = torch.cat((picture, picture.flip(2)))
             picture = torch.cat((picture, picture.flip(3)))
+        if isinstance(self.net, Net):
+            logits, sides = self.net(picture)
+            score = torch.sigmoid(logits)
+            return mirrored_back(score, sides) if self.mirrored else (score, sides)
+        if self.mirrored and height == width:
             picture = torch.cat((picture, picture.transpose(2, 3)))
-        return self.net(picture)  # type: ignore[no-any-return]
+        logits = self.net(picture)
+        return torch.softmax(logits, 1).reshape(-1, n, logits.shape[1]).mean(0)
 
 
-def best_rows(logits: Tensor, sides: Tensor) -> Tensor:
+def mirrored_back(score: Tensor, sides: Tensor) -> tuple[Tensor, Tensor]:
+    """What four views say of each cell: the mean of their scores, and of the sides by who is how sure.
+
+    The mean of the logits would not do: where views are sure of neighbouring cells, none would be left.
+    """
+    scores, boxes = score.chunk(4), sides.chunk(4)
+    scores = (scores[0], scores[1].flip(2), scores[2].flip(3), scores[3].flip(2, 3))
+    boxes = (
+        boxes[0],
+        boxes[1].flip(2)[:, [0, 3, 2, 1]],
+        boxes[2].flip(3)[:, [2, 1, 0, 3]],
+        boxes[3].flip(2, 3)[:, [2, 3, 0, 1]],
+    )
+    sure = torch.stack([each.amax(1, keepdim=True) for each in scores])
+    return torch.stack(scores).mean(0), (torch.stack(boxes) * sure).sum(0) / sure.sum(0)
+
+
+def best_rows(score: Tensor, sides: Tensor) -> Tensor:
     """The peaks of the class maps as rows, float32 [n, 100, 6]: box in px, score, class; the best first."""
-    score = torch.sigmoid(logits)
     # A cell that is not the best of its 3x3 neighbours of the same class only repeats what a neighbour says.
     score = score * (functional.max_pool2d(score, 3, 1, 1) == score).float()
     columns = score.shape[3]
