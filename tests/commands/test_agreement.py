@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_inspector.commands.agreement import agree, mean_average_precision
+from edge_inspector.commands.agreement import agree, average_precision, mean_average_precision
 from edge_inspector.recipe import RecipeTables, fit_recipe
 from edge_inspector.types import Detections
 
@@ -54,3 +54,29 @@ def test_average_precision_over_ious() -> None:
     rows = np.array([[0, 0, 7.2, 10, 0.9, 0]], np.float32)
     assert mean_average_precision([(rows, truth)]) == (pytest.approx(1.0), pytest.approx(0.5))
     assert mean_average_precision([(rows, truth[:0])]) is None
+
+
+TRUTH = np.array([[0, 0, 10, 10, 0], [20, 20, 30, 30, 0]], np.float32)
+
+
+def row_at(x: float, score: float, label: int = 0) -> list[float]:
+    """A box of ten pixels."""
+    return [x, x, x + 10, x + 10, score, label]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([row_at(0, 0.9), row_at(20, 0.8)], 1.0),  # both found
+        ([row_at(0, 0.9)], 0.5),  # one of two
+        ([row_at(0, 0.9), row_at(50, 0.8), row_at(20, 0.7)], 0.5 + 0.5 * 2 / 3),  # a wrong one between them
+        ([row_at(50, 0.9), row_at(0, 0.8)], 0.25),  # a wrong one first
+        ([row_at(0, 0.9), row_at(1, 0.8)], 0.5),  # the same one twice
+        ([row_at(0, 0.9, 1)], 0.0),  # another class
+        ([], 0.0),
+    ],
+)
+def test_average_precision_by_hand(rows: list[list[float]], expected: float) -> None:
+    """The area under a curve that can be drawn by hand."""
+    found = [(np.array(rows, np.float32).reshape(-1, 6), TRUTH)]
+    assert average_precision(found, 0) == pytest.approx(expected)

@@ -17,7 +17,7 @@ from edge_inspector.types import Pixels
 
 Boxes = NDArray[np.float32]  # [n, 5]: x1, y1, x2, y2, class
 FOCUS = 0.7  # of the pieces of a large picture are cut around a defect
-INVERTED = 0.4  # of the pictures, where classes have opposites
+INVERTED = 0.3  # of the pictures, where classes have opposites
 Look = Callable[[np.random.Generator], tuple[Pixels, Boxes]]  # draws another picture of the training part
 
 

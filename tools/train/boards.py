@@ -93,9 +93,14 @@ def train(seconds: float, seed: int, batch: int, peak_rate: float) -> Net:
     return average
 
 
-def write_pictures(folder: Path, count: int, seed: int) -> None:
-    """Boards as pictures with a COCO file, to be learned from beside real ones."""
-    boards, image = Boards(1_000_000 * seed + 50, 0.9, defects=(3, 11), layouts=64), np.empty((640, 640, 3), np.uint8)
+def write_pictures(folder: Path, count: int, seed: int, good: float | None) -> None:
+    """Boards as pictures with a COCO file, to be learned from beside real ones; or, with a share of good ones, to
+    measure an engine with: as a line shows them, one to four defects on a bad one.
+    """
+    boards = Boards(1_000_000 * seed + 50, 0.9, defects=(3, 11), layouts=64)
+    if good is not None:
+        boards = Boards(seed, 1 - good, layouts=64)
+    image = np.empty((640, 640, 3), np.uint8)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
@@ -125,9 +130,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--rate", type=float, default=0.002, help="learning rate at its highest")
     parser.add_argument("--pictures", type=int, metavar="N", help="do not train, but write so many pictures to --out")
+    parser.add_argument("--good", type=float, metavar="SHARE", help="of those pictures, without defects: as on a line")
     args = parser.parse_args()
     if args.pictures:
-        write_pictures(args.out, args.pictures, args.seed)
+        write_pictures(args.out, args.pictures, args.seed, args.good)
         return
     net = train(args.minutes * 60, args.seed, args.batch, args.rate)
     args.out.mkdir(parents=True, exist_ok=True)
