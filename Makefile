@@ -10,7 +10,7 @@ demo: .venv/run
 	$(BIN)/edge-inspector demo
 
 test: .venv/dev
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(TESTS)
 
 check: .venv/dev
 	$(BIN)/ruff check

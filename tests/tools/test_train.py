@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -85,32 +87,38 @@ Whole = tuple[str, Path, tuple[str, ...], list[str]]
 
 
 @pytest.fixture(scope="module")
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """A run that nobody disturbed: its task, data, further words, and losses."""
-    folder = tmp_path_factory.mktemp("whole")
-    data = coco(folder / "data") if request.param == "detect" else probabilities(folder / "data", 20)
-    words = ("--validate", "0", "--test", "0", "--epochs", str(EPOCHS))
-    words += ("--augment", "paste=0.3") if request.param == "detect" else ()
-    given = words_of(request.param, data, folder / "engines" / "tiny", *words)
-    assert forked.run(given, folder / "said.txt", learns_only=True) == 0, (folder / "said.txt").read_text()
-    found = losses(folder / "engines" / "run")
-    assert len(found) == EPOCHS
-    return request.param, data, words, found
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Whole]:
+    """Of each task a run that nobody disturbed: its task, data, further words, and losses."""
+
+    @functools.cache
+    def run(task: str) -> Whole:
+        folder = tmp_path_factory.mktemp("whole")
+        data = coco(folder / "data") if task == "detect" else probabilities(folder / "data", 20)
+        words = ("--validate", "0", "--test", "0", "--epochs", str(EPOCHS))
+        words += ("--augment", "paste=0.3") if task == "detect" else ()
+        given = words_of(task, data, folder / "engines" / "tiny", *words)
+        assert forked.run(given, folder / "said.txt", learns_only=True) == 0, (folder / "said.txt").read_text()
+        found = losses(folder / "engines" / "run")
+        assert len(found) == EPOCHS
+        return task, data, words, found
+
+    return run
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("whole", "killed_at"),
+    ("task", "killed_at"),
     [
         pytest.param("detect", ("_loss", 2 * STEPS + 3), id="detect, in the third epoch"),
         pytest.param("detect", ("_save", 4), id="detect, between the best and the last"),
         pytest.param("classify", ("_write_log", 2), id="classify, before the log"),
     ],
-    indirect=["whole"],
 )
-def test_after_a_kill_it_goes_on_to_the_same_losses(tmp_path: Path, whole: Whole, killed_at: tuple[str, int]) -> None:
+def test_after_a_kill_it_goes_on_to_the_same_losses(
+    tmp_path: Path, whole: Callable[[str], Whole], task: str, killed_at: tuple[str, int]
+) -> None:
     """To the last digit."""
-    task, data, words, undisturbed = whole
+    task, data, words, undisturbed = whole(task)
     given, said = words_of(task, data, tmp_path / "engines" / "tiny", *words), tmp_path / "said.txt"
     assert forked.run(given, said, killed_at=killed_at) == -signal.SIGKILL, said.read_text()
     assert 1 <= len(losses(tmp_path / "engines" / "run")) < EPOCHS, "it has to be killed while it learns"
