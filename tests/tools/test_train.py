@@ -127,6 +127,34 @@ def test_after_a_kill_it_goes_on_to_the_same_losses(
     assert losses(tmp_path / "engines" / "run") == undisturbed
 
 
+@pytest.mark.parametrize(("patience", "kept"), [(20, 3), (1, 1)])
+def test_the_end_of_the_schedule_counts_and_without_it_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int, kept: int
+) -> None:
+    """Weights of the last epoch, however lucky an early one was; of the best, where it was ended before."""
+    import torch
+
+    from tools.train import loop
+    from tools.train.augment import Augment
+    from tools.train.data import Split, load
+    from tools.train.model import Net
+
+    data = load("detect", [coco(tmp_path / "data", 12)], longer_px=64, split=Split(test=0, validate=0.4))
+    averages: list[dict[str, torch.Tensor]] = []
+
+    def worse_and_worse(data: object, examples: object, inspector: torch.nn.Module) -> float:
+        averages.append({name: value.clone() for name, value in inspector.net.state_dict().items()})
+        return 1.0 / len(averages)
+
+    monkeypatch.setattr(loop, "measure", worse_and_worse)
+    plan = loop.Plan(epochs=3, batch=4, patience=patience)
+    trained = loop.train(data, Net(2, size="small"), torch.nn.Identity(), tmp_path, augment=Augment(), plan=plan)
+    assert len(averages) == (3 if patience > 3 else 2)
+    for state in (trained.state_dict(), torch.load(tmp_path / loop.BEST, weights_only=True)):
+        for name, value in averages[kept - 1].items():
+            assert torch.equal(state[name], value), name
+
+
 def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     """Nobody's run is overwritten or mixed with another."""
     data, engine, said = coco(tmp_path / "data"), tmp_path / "engines" / "tiny", tmp_path / "said.txt"

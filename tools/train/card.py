@@ -25,7 +25,7 @@ def card_of(
 ) -> str:
     """Markdown. The data's owner and terms are for whoever trains to say: the place is marked."""
     task = "accuracy" if data.good else "AP50"
-    best = max(log, key=lambda entry: entry["figure"])
+    best = log[-1] if len(log) == args.epochs else max(log, key=lambda entry: entry["figure"])
     height, width = data.size
     parameters = sum(each.numel() for each in inspector.parameters()) / 1e6
     gives = f"`scores` float32 [1, {len(data.labels)}]" if data.good else "`detections` float32 [1, 100, 6]"
@@ -62,7 +62,7 @@ def _chosen(data: DataSet, task: str, best: dict[str, float]) -> str:
     if not data.part("validate"):
         return ""
     return (
-        f"{task} {best['figure']:.3f} on the validation part in epoch {int(best['epoch'])}, which chose the weights. "
+        f"{task} {best['figure']:.3f} on the validation part in epoch {int(best['epoch'])}, whose weights these are. "
     )
 
 

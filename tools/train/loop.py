@@ -124,10 +124,10 @@ class Order:
 
 
 def train(data: DataSet, net: nn.Module, filters: nn.Module, run: Path, *, augment: Augment, plan: Plan) -> nn.Module:
-    """Train, or go on where `run` was left; returns the averaged network of the best epoch, on the CPU.
+    """Train, or go on where `run` was left; returns the averaged network of the last epoch, on the CPU, or where it was
+    ended early that of the best: at a high rate the best of many epochs is mostly the luckiest.
 
-    The figure is AP50 for a detector and accuracy for a classifier, on the validation part; without one it is always 0
-    and the last epoch the best.
+    The figure is AP50 for a detector and accuracy for a classifier, on the validation part; without one it is always 0.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(plan.seed)
@@ -189,7 +189,9 @@ def train(data: DataSet, net: nn.Module, filters: nn.Module, run: Path, *, augme
         _write_log(log, run / LOG)
         told = f"  {'accuracy' if data.good else 'AP50'} {figure:.4f}" if judged else ""
         print(f"epoch {epoch + 1}: loss {mean:.4f}{told}", flush=True)
-    average.load_state_dict(torch.load(run / BEST, map_location=device, weights_only=True))
+    if len(log) < plan.epochs:
+        average.load_state_dict(torch.load(run / BEST, map_location=device, weights_only=True))
+    _save(average.state_dict(), run / BEST)
     return average.cpu().eval()
 
 
