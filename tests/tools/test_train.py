@@ -330,29 +330,6 @@ def test_a_piece_is_mostly_cut_around_a_defect() -> None:
         assert abs(seen / 200 - FOCUS) < 0.12
 
 
-def test_a_mirrored_picture_gets_the_mirrored_answer() -> None:
-    """A detector that looks four times says the same of a picture and of its reflection."""
-    import torch
-
-    from tools.train.model import Inspector, Net
-
-    torch.manual_seed(0)
-    net = Net(3, size="small")
-    torch.nn.init.normal_(net.classes.weight)
-    torch.nn.init.normal_(net.sides.weight, std=0.1)
-    inspector, image = Inspector(net, mirrored=True).eval(), torch.randint(0, 255, (2, 64, 96, 3)).to(torch.uint8)
-    with torch.no_grad():
-        straight = inspector(image)[..., :6]
-        for axis, swapped in ((2, [2, 1, 0, 3, 4, 5]), (1, [0, 3, 2, 1, 4, 5])):
-            back = inspector(image.flip(axis))[..., swapped]
-            size = 96 if axis == 2 else 64
-            back[..., [0, 2] if axis == 2 else [1, 3]] = size - back[..., [0, 2] if axis == 2 else [1, 3]]
-            torch.testing.assert_close(straight[..., 4], back[..., 4])
-            found = straight[..., 4] > 0  # the order of the others is anybody's
-            assert int(found.sum()) > 20
-            torch.testing.assert_close(straight[found], back[found], atol=1e-3, rtol=1e-3)
-
-
 def test_filters_do_in_the_graph_what_opencv_does() -> None:
     """Pixel by pixel; and contrast takes light and gain out."""
     import torch

@@ -51,7 +51,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--pixels", type=int, default=640, help="the longer side of the engine's input (640)")
     add("--size", choices=SIZES, default="medium", help="how large the network is (medium)")
     add("--filters", type=_filters, default=(), metavar="A,B", help=f"in the graph, before it: {', '.join(FILTERS)}")
-    add("--mirrored", action="store_true", help="the engine looks at each picture mirrored, too, and answers the mean")
+    add("--mirrored", action="store_true", help="a classifier looks eight times, mirrored and turned; answers the mean")
     add("--split", type=int, default=split.seed, metavar="N", help="another number, another split (1)")
     add("--group", default=split.group, metavar="REGEX", help="what in a file's name tells what belongs together")
     add("--test", type=float, default=split.test, help=f"the share never learned from ({split.test})")
@@ -87,6 +87,8 @@ def main() -> int:
             raise ConfigError("--crop, paste and synthetic are for detect: a label of a whole picture would not follow")
         data = load(args.task, args.data, good=args.good, extra=args.extra, twins=args.twins, classes=args.classes,
                     opposites=args.opposites, longer_px=args.pixels, split=split)  # fmt: skip
+        if args.mirrored and (args.task == "detect" or data.size[0] != data.size[1]):
+            raise ConfigError("--mirrored is for classifiers of square pictures")
         _same_run(args, data, out)
         write_parts(data, out)
         draw_views(data, args.augment, plan, out / "views.png")

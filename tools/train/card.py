@@ -36,7 +36,7 @@ def card_of(
         "input": f"`image` uint8 [1, {height}, {width}, 3], BGR"
         + (", made grey in the graph" if data.channels == 1 else ""),
         "filters in the graph": ", ".join(args.filters) or "none",
-        "views": "as it is and mirrored (--mirrored); the mean" if args.mirrored else "one",
+        "views": "eight, mirrored and turned; the mean of their probabilities" if args.mirrored else "one",
         "output": gives,
         "network": f"{args.size} {args.task}or, {parameters:.2f} M parameters".replace("classifyor", "classifier"),
         "command": f"`python -m tools.train {shlex.join(_command())}`",

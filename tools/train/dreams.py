@@ -52,17 +52,14 @@ def paint(
     """A piece for each class, uint8 [classes, height, width].
 
     Every step looks at it with other noise and before another piece of the background, so that what it shows does not
-    hang on single grey levels: it must still be there in half precision, in INT8, and elsewhere in a picture. An engine
-    that looks at every picture several times looks once at first, which is faster.
+    hang on single grey levels: it must still be there in half precision, in INT8, and elsewhere in a picture.
     """
-    single = Inspector(inspector.net, inspector.filters, channels=inspector.channels).eval()
-    looking = [single] * STEPS + [inspector] * (STEPS // 3) if inspector.mirrored else [inspector] * STEPS
     draw = np.random.default_rng(0)
     rims = tuple(RIM if mine < whole else 0 for mine, whole in zip(side, background.shape, strict=True))
     middle = background[: side[0], : side[1]]
     pieces = torch.from_numpy(np.repeat(middle[None], classes, axis=0)).requires_grad_()
     optimiser = torch.optim.Adam([pieces], lr=RATE)
-    for looks in looking:
+    for _ in range(STEPS):
         high, wide = (n + 2 * rim for n, rim in zip(side, rims, strict=True))
         y, x = (
             int(draw.integers(0, max(1, whole - n + 1)))
@@ -74,9 +71,9 @@ def paint(
         inner = inner[:, : around.shape[0], : around.shape[1]]
         picture = shown + (1 - inner) * around
         noise = torch.from_numpy(draw.standard_normal(picture.shape, np.float32))
-        score = _says(looks, (picture + NOISE * noise).clamp(0, 255)[..., None].expand(-1, -1, -1, 3))
+        score = _says(inspector, (picture + NOISE * noise).clamp(0, 255)[..., None].expand(-1, -1, -1, 3))
         mine = score.diagonal()
-        if looks is inspector and float(mine.detach().min()) > SURE:
+        if float(mine.detach().min()) > SURE:
             break
         optimiser.zero_grad()
         (-torch.log(mine.clamp(1e-6, 1.0)) * (mine.detach() < SURE)).sum().backward()  # type: ignore[no-untyped-call]

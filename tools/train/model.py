@@ -134,8 +134,8 @@ class Inspector(nn.Module):
     def __init__(
         self, net: nn.Module, filters: nn.Module | None = None, *, channels: int = 1, mirrored: bool = False
     ) -> None:
-        """filters: what is done to every picture first (filters.py). mirrored: it looks four times, at the picture
-        as it is and mirrored, a classifier of square ones at each turned as well; the answer is the mean.
+        """filters: what is done to every picture first (filters.py). mirrored: a classifier looks at a square picture
+        as it is, mirrored and turned, eight times, and answers with the mean.
         """
         super().__init__()
         self.net = net
@@ -159,34 +159,15 @@ class Inspector(nn.Module):
         else:
             planes = floats.permute(0, 3, 1, 2)
         picture = self.filters(planes / 255.0 - 0.5)
+        if isinstance(self.net, Net):
+            logits, sides = self.net(picture)
+            return torch.sigmoid(logits), sides
         if self.mirrored:
             picture = torch.cat((picture, picture.flip(2)))
             picture = torch.cat((picture, picture.flip(3)))
-        if isinstance(self.net, Net):
-            logits, sides = self.net(picture)
-            score = torch.sigmoid(logits)
-            return mirrored_back(score, sides) if self.mirrored else (score, sides)
-        if self.mirrored and height == width:
             picture = torch.cat((picture, picture.transpose(2, 3)))
         logits = self.net(picture)
         return torch.softmax(logits, 1).reshape(-1, n, logits.shape[1]).mean(0)
-
-
-def mirrored_back(score: Tensor, sides: Tensor) -> tuple[Tensor, Tensor]:
-    """What four views say of each cell: the mean of their scores, and of the sides by who is how sure.
-
-    The mean of the logits would not do: where views are sure of neighbouring cells, none would be left.
-    """
-    scores, boxes = score.chunk(4), sides.chunk(4)
-    scores = (scores[0], scores[1].flip(2), scores[2].flip(3), scores[3].flip(2, 3))
-    boxes = (
-        boxes[0],
-        boxes[1].flip(2)[:, [0, 3, 2, 1]],
-        boxes[2].flip(3)[:, [2, 1, 0, 3]],
-        boxes[3].flip(2, 3)[:, [2, 3, 0, 1]],
-    )
-    sure = torch.stack([each.amax(1, keepdim=True) for each in scores])
-    return torch.stack(scores).mean(0), (torch.stack(boxes) * sure).sum(0) / sure.sum(0)
 
 
 def best_rows(score: Tensor, sides: Tensor) -> Tensor:
