@@ -199,6 +199,22 @@ def test_bad_data_is_refused_by_the_name_of_the_file(
     assert named in capsys.readouterr().err
 
 
+def test_options_that_could_do_nothing_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An expression that is none, and healing without anything to heal with."""
+    from tools.train.__main__ import main
+
+    words = words_of("detect", coco(tmp_path / "data", 8), tmp_path / "engines" / "tiny")
+    monkeypatch.setattr(sys, "argv", ["tools.train", *words, "--augment", "heal=0.5", "--twins", str(tmp_path)])
+    assert main() != 0
+    assert f"no picture of the same name in --twins {tmp_path}" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["tools.train", *words, "--validate", "^(board"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "no regular expression" in capsys.readouterr().err
+
+
 def test_a_loss_that_is_no_number_ends_it_and_says_what_to_do(tmp_path: Path) -> None:
     """It does not train on for an hour."""
     data, said = coco(tmp_path / "data"), tmp_path / "said.txt"

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -53,7 +54,13 @@ def arguments() -> argparse.ArgumentParser:
     add("--filters", type=_filters, default=(), metavar="A,B", help=f"in the graph, before it: {', '.join(FILTERS)}")
     add("--mirrored", action="store_true", help="a classifier looks eight times, mirrored and turned; answers the mean")
     add("--split", type=int, default=split.seed, metavar="N", help="another number, another split (1)")
-    add("--group", default=split.group, metavar="REGEX", help="what in a file's name tells what belongs together")
+    add(
+        "--group",
+        type=_expression,
+        default=split.group,
+        metavar="REGEX",
+        help="what in a file's name tells what belongs together",
+    )
     add("--test", type=float, default=split.test, help=f"the share never learned from ({split.test})")
     add("--validate", type=_share_or_names, default=split.validate, metavar="SHARE",
         help=f"the share, or a regular expression of the names, that says when to stop ({split.validate})")  # fmt: skip
@@ -89,6 +96,8 @@ def main() -> int:
                     opposites=args.opposites, longer_px=args.pixels, split=split)  # fmt: skip
         if args.mirrored and (args.task == "detect" or data.size[0] != data.size[1]):
             raise ConfigError("--mirrored is for classifiers of square pictures")
+        if args.augment.heal and not any(example.twin for example in data.examples):
+            raise ConfigError(f"--augment heal: found no picture of the same name in --twins {args.twins}")
         _same_run(args, data, out)
         write_parts(data, out)
         draw_views(data, args.augment, plan, out / "views.png")
@@ -175,7 +184,15 @@ def _share_or_names(text: str) -> float | str:
     try:
         return float(text)
     except ValueError:
-        return text
+        return _expression(text)
+
+
+def _expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f'"{text}" is no regular expression: {error}') from None
+    return text
 
 
 def _crop(text: str) -> int:
