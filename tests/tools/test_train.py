@@ -202,9 +202,15 @@ def test_bad_data_is_refused_by_the_name_of_the_file(
 def test_options_that_could_do_nothing_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An expression that is none, and healing without anything to heal with."""
+    """An expression that is none, healing without anything to heal with, and what a picture's label cannot follow."""
     from tools.train.__main__ import main
 
+    table = probabilities(tmp_path / "cells", 8)
+    for wrong in (["--opposites", "good/defective"], ["--augment", "heal=0.5"]):
+        given = words_of("classify", table, tmp_path / "engines" / "tiny", *wrong)
+        monkeypatch.setattr(sys, "argv", ["tools.train", *given])
+        assert main() != 0
+        assert "would not follow" in capsys.readouterr().err
     words = words_of("detect", coco(tmp_path / "data", 8), tmp_path / "engines" / "tiny")
     monkeypatch.setattr(sys, "argv", ["tools.train", *words, "--augment", "heal=0.5", "--twins", str(tmp_path)])
     assert main() != 0
@@ -310,6 +316,34 @@ def test_a_healed_defect_is_gone_with_its_box() -> None:
     )
     assert not len(none)
     assert np.array_equal(shown, made)
+
+
+def test_what_shares_a_place_stays_as_it_is() -> None:
+    """Whatever their order: a defect beside one that stays stays, and so does its own neighbour, whole."""
+    from tools.train.augment import healed
+
+    twin, pixels = np.zeros((64, 64, 1), np.uint8), np.full((64, 64, 1), 250, np.uint8)
+    chain = np.array([[0, 0, 20, 20, 0], [15, 0, 40, 20, 0], [35, 0, 60, 20, 0]], np.float32)
+    for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2]):
+        boxes = chain[order]
+        made, left = healed(pixels, boxes, twin, boxes[:, 0] < 30)
+        assert np.array_equal(made, pixels)
+        assert len(left) == 3
+
+
+@pytest.mark.parametrize(("wrong", "expected"), [(1, 0.1), (20, 0.26)])
+def test_the_threshold_is_the_lowest_of_those_that_are_as_good(wrong: int, expected: float) -> None:
+    """One false alarm among three hundred defects is not worth an escape; twenty are."""
+    from types import SimpleNamespace
+
+    from tools.train.loop import best_threshold
+
+    corners = 20.0 * np.arange(300)[:, None] + np.array([0, 0, 10, 10])
+    boxes = np.concatenate((corners, np.zeros((300, 1))), axis=1).astype(np.float32)
+    right = np.concatenate((corners, np.full((300, 1), 0.9), np.zeros((300, 1))), axis=1)
+    false = np.tile([0, 50, 10, 60, 0.25, 0], (wrong, 1))
+    rows = np.concatenate((right, false)).astype(np.float32)
+    assert best_threshold([(rows, SimpleNamespace(boxes=boxes))]) == pytest.approx(expected)
 
 
 def test_black_and_white_change_places_and_classes_with_them() -> None:

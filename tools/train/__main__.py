@@ -90,8 +90,10 @@ def main() -> int:
     plan = Plan(epochs=args.epochs, batch=args.batch, rate=args.rate, crop_px=args.crop, areas=args.areas,
                 patience=args.patience, seed=args.seed)  # fmt: skip
     try:
-        if args.task == "classify" and (args.crop or args.augment.paste or args.augment.synthetic):
-            raise ConfigError("--crop, paste and synthetic are for detect: a label of a whole picture would not follow")
+        change = args.augment
+        if args.task == "classify" and (args.crop or args.opposites or change.paste or change.synthetic or change.heal):
+            raise ConfigError("--crop, --opposites, paste, synthetic and heal are for detect: the label of a whole "
+                              "picture would not follow")  # fmt: skip
         data = load(args.task, args.data, good=args.good, extra=args.extra, twins=args.twins, classes=args.classes,
                     opposites=args.opposites, longer_px=args.pixels, split=split)  # fmt: skip
         if args.mirrored and (args.task == "detect" or data.size[0] != data.size[1]):
@@ -156,6 +158,8 @@ def _set_threshold(recipe: Path, threshold: float) -> None:
         key = line.partition(" = ")[0]
         if key in new:
             lines[n] = f"{key} = {new.pop(key)}"
+        elif line.startswith("# Not calibrated yet: "):
+            lines[n] = line.replace("0.5", f"{threshold:g}")
     recipe.write_text("\n".join(lines) + "\n")
 
 

@@ -131,13 +131,12 @@ class Augment:
 def healed(pixels: Pixels, boxes: Boxes, twin: Pixels, chosen: NDArray[np.bool_]) -> tuple[Pixels, Boxes]:
     """Without the chosen defects, except those that share a place with one that stays."""
     made, stay = pixels.copy(), ~chosen
-    for n in np.flatnonzero(chosen):
-        x1, y1, x2, y2 = (int(value) for value in boxes[n, :4].round())
-        x1, y1 = max(x1, 0), max(y1, 0)
-        if _touch((x1, y1, x2, y2), boxes[stay]):
-            stay[n] = True
-        else:
-            made[y1:y2, x1:x2] = twin[y1:y2, x1:x2]
+    corners = [tuple(int(value) for value in box[:4].round().clip(0)) for box in boxes]
+    while more := [n for n in np.flatnonzero(~stay) if _touch(corners[n], boxes[stay])]:
+        stay[more] = True  # and with it what shares a place with it
+    for n in np.flatnonzero(~stay):
+        x1, y1, x2, y2 = corners[n]
+        made[y1:y2, x1:x2] = twin[y1:y2, x1:x2]
     return made, boxes[stay]
 
 
@@ -187,7 +186,7 @@ def _mirrored(boxes: Boxes, width: int) -> Boxes:
     return made
 
 
-def _touch(box: tuple[int, int, int, int], boxes: Boxes) -> bool:
+def _touch(box: tuple[int, ...], boxes: Boxes) -> bool:
     return bool(
         ((boxes[:, 0] < box[2]) & (boxes[:, 2] > box[0]) & (boxes[:, 1] < box[3]) & (boxes[:, 3] > box[1])).any()
     )

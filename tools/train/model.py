@@ -39,12 +39,13 @@ class Block(nn.Module):
         return x + self.body(x)  # type: ignore[no-any-return]
 
 
-# stem (each step halves the picture; a single one quarters it), stride 8, 16, 32; 0.4, 0.8 and 2.7 M parameters
-SIZES: dict[str, tuple[tuple[int, ...], int, int, int]] = {
-    "small": ((32,), 40, 80, 128),
-    "medium": ((16, 32), 64, 96, 128),
-    "large": ((24, 48), 96, 160, 256),
-    PRETRAINED: ((1,), 48, 80, 96),
+# stem (each step halves the picture; a single one quarters it), stride 8, 16, 32, blocks at the last two; 0.4, 0.8 and
+# 2.7 M parameters
+SIZES: dict[str, tuple[tuple[int, ...], int, int, int, int]] = {
+    "small": ((32,), 40, 80, 128, 1),
+    "medium": ((16, 32), 64, 96, 128, 2),
+    "large": ((24, 48), 96, 160, 256, 2),
+    PRETRAINED: ((1,), 48, 80, 96, 2),
 }
 
 
@@ -57,8 +58,7 @@ class Net(nn.Module):
 
     def __init__(self, classes: int = 6, *, channels: int = 1, size: str = "medium") -> None:
         super().__init__()
-        stem, fine, middle, coarse = SIZES[size]
-        deep = 1 if size == "small" else 2
+        stem, fine, middle, coarse, deep = SIZES[size]
         if size == PRETRAINED:
             self.eyes = Pretrained(channels=channels)
             self.fine, self.middle = conv(FINE, fine, 1), conv(MIDDLE, middle, 1)
