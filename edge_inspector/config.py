@@ -6,21 +6,26 @@ A wrong file raises ConfigError, which says file, key, what was found and what w
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
 
-from .codec import Mismatch, convert, from_toml
 from .errors import ConfigError
-from .types import Severity
+from .tables import (
+    at_least,
+    checked_name,
+    converted,
+    either,
+    known_keys,
+    read_file,
+    read_table,
+    read_toml,
+    shown,
+    within,
+)
 
 TRIGGERS = ("camera", "gateway", "free-run")
 KEEP = ("reject", "fault", "near_miss")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 MOST_CORES = 8192  # what a Linux kernel can be built for
 
 
@@ -145,7 +150,7 @@ class StationConfig:
     def __post_init__(self) -> None:
         checked_name("name", self.name)
         if self.trigger not in TRIGGERS:
-            raise ValueError(f'trigger: found "{self.trigger}", expected {_either(TRIGGERS)}')
+            raise ValueError(f'trigger: found "{self.trigger}", expected {either(TRIGGERS)}')
         if isinstance(self.camera, PlantConfig) and self.camera.strobe == (self.trigger == "gateway"):
             raise ValueError(f'trigger: found "{self.trigger}", expected "gateway" without camera.strobe, else another')
         within("deadline_ms", self.deadline_ms, 1.0, 3_600_000.0)
@@ -156,7 +161,7 @@ class StationConfig:
             at_least("frozen_after", self.frozen_after, 2)
         for kind in self.keep:
             if kind not in KEEP:
-                raise ValueError(f'keep: found "{kind}", expected {_either(KEEP)}')
+                raise ValueError(f'keep: found "{kind}", expected {either(KEEP)}')
 
     @property
     def deadline_ns(self) -> int:
@@ -292,7 +297,7 @@ def load(path: Path) -> LineConfig:
     known_keys(path, tables, "", ("line", "publish", "realtime", "station"))
     stations = tables.get("station", [])
     if not isinstance(stations, list) or not stations:
-        raise ConfigError(f"{path}: station: found {_show(tables.get('station'))}, expected one or more [[station]]")
+        raise ConfigError(f"{path}: station: found {shown(tables.get('station'))}, expected one or more [[station]]")
     config = LineConfig(
         path=path,
         line=read_table(path, tables.get("line", {}), LineTable, "line"),
@@ -316,133 +321,22 @@ def load(path: Path) -> LineConfig:
     return config
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of a configuration file. Raises ConfigError."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; expected a TOML file") from None
-
-
-def read_toml(path: Path, raw: bytes) -> dict[str, Any]:
-    """The tables of a TOML file. Raises ConfigError where it is no TOML."""
-    try:
-        return from_toml(raw)
-    except Mismatch as error:
-        raise ConfigError(f"{path}: is not TOML: {error}") from None
-
-
-def read_table(path: Path, table: object, kind: type[Any], where: str) -> Any:
-    """One table as an instance of the dataclass `kind`; `where` is its place in the file, for the messages."""
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path}: {where}: found {_show(table)}, expected a table")
-    known_keys(path, table, where, tuple(field.name for field in dataclasses.fields(kind)))
-    for key, hint in get_type_hints(kind).items():  # nested tables: check their keys before msgspec drops unknown ones
-        _check_nested(path, table.get(key), hint, f"{where}.{key}" if where else key)
-    try:
-        return convert(table, kind)
-    except Mismatch as error:
-        raise ConfigError(f"{path}: {_explain(error, table, where)}") from None
-
-
 def _station(path: Path, table: object, where: str) -> StationConfig:
     """A [[station]] with its [station.camera], whose `kind` says which keys it may have."""
     if not isinstance(table, dict):
-        raise ConfigError(f"{path}: {where}: found {_show(table)}, expected a table")
+        raise ConfigError(f"{path}: {where}: found {shown(table)}, expected a table")
     known_keys(path, table, where, tuple(field.name for field in dataclasses.fields(StationConfig)))
     camera = table.get("camera")
     if not isinstance(camera, dict):
-        raise ConfigError(f"{path}: {where}.camera: found {_show(camera)}, expected a table [station.camera]")
+        raise ConfigError(f"{path}: {where}.camera: found {shown(camera)}, expected a table [station.camera]")
     kind = camera.get("kind")
     if not isinstance(kind, str) or kind not in CAMERAS:
-        raise ConfigError(f"{path}: {where}.camera.kind: found {_show(kind)}, expected {_either(CAMERAS)}")
+        raise ConfigError(f"{path}: {where}.camera.kind: found {shown(kind)}, expected {either(CAMERAS)}")
     rest = {key: value for key, value in camera.items() if key != "kind"}
     made = read_table(path, rest, CAMERAS[kind], f"{where}.camera")
-    try:
-        return convert({**table, "camera": made}, StationConfig)
-    except Mismatch as error:
-        raise ConfigError(f"{path}: {_explain(error, table, where)}") from None
-
-
-def _check_nested(path: Path, value: object, hint: Any, where: str) -> None:
-    """Find unknown keys in tables inside tables: a dataclass, or a dict or list of them."""
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        known_keys(path, value, where, tuple(field.name for field in dataclasses.fields(hint)))
-        for key, inner in get_type_hints(hint).items():
-            _check_nested(path, value.get(key), inner, f"{where}.{key}")
-    elif isinstance(value, dict) and len(get_args(hint)) == 2:
-        for key, item in value.items():
-            _check_nested(path, item, get_args(hint)[1], f"{where}.{key}")
-    elif isinstance(value, list) and get_args(hint):
-        for n, item in enumerate(value):
-            _check_nested(path, item, get_args(hint)[0], f"{where}[{n}]")
-
-
-def known_keys(path: Path, table: dict[str, Any], where: str, known: tuple[str, ...]) -> None:
-    """Refuse a key that nobody knows, naming the one that was probably meant."""
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            place = f"{where}.{key}" if where else key
-            raise ConfigError(f'{path}: {place}: unknown key "{key}"; the nearest known one is "{near}"')
-
-
-def _explain(error: Mismatch, table: object, where: str) -> str:
-    """Say place, what was found there and what was expected instead."""
-
-    def at(*steps: str) -> str:
-        return ".".join(step for step in (where, error.path, *steps) if step)
-
-    problem = str(error)
-    missing = re.fullmatch(r"Object missing required field (\w+)", problem)
-    if missing:
-        return f"{at(missing[1])}: found nothing, expected this key"
-    word = re.fullmatch(r"Invalid enum value '(.*)'", problem)
-    if word:
-        return f'{at()}: found "{word[1]}", expected {_either(severity.value for severity in Severity)}'
-    if not problem.startswith("Expected "):  # a range check of ours
-        key, colon, rest = problem.partition(": ")
-        return f"{at(key)}: {rest}" if colon and key.isidentifier() else f"{at()}: {problem}"
-    expected, _, got = problem.removeprefix("Expected ").partition(", got ")
-    found: Any = table
-    for step in re.findall(r"[^.\[\]]+", error.path):
-        try:
-            found = found[int(step) if isinstance(found, list) else step]
-        except (KeyError, IndexError, TypeError, ValueError):
-            found = got
-            break
-    return f"{at()}: found {_show(found)} ({got or 'not allowed'}), expected {expected}"
-
-
-def _show(value: object) -> str:
-    if value is None:
-        return "nothing"
-    text = f'"{value}"' if isinstance(value, str) else str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _either(names: Iterable[str]) -> str:
-    return " or ".join(f'"{name}"' for name in names)
+    return converted(path, {**table, "camera": made}, StationConfig, where)
 
 
 def _is_loopback(address: str) -> bool:
     host = address.removeprefix("tcp://").rpartition(":")[0]
     return host == "[::1]" or re.fullmatch(r"127\.\d+\.\d+\.\d+", host) is not None
-
-
-def checked_name(key: str, value: str) -> None:
-    """Raise ValueError for what cannot be part of a topic."""
-    if not NAME.fullmatch(value):
-        raise ValueError(f'{key}: found "{value}", expected letters, digits, "_", "-" and "." (it is part of a topic)')
-
-
-def at_least(key: str, value: float, lowest: float) -> None:
-    """Raise ValueError for less, for infinity and for what is no number."""
-    if not lowest <= value < math.inf:
-        raise ValueError(f"{key}: found {value}, expected {lowest} or more")
-
-
-def within(key: str, value: float, lowest: float, highest: float) -> None:
-    """Raise ValueError outside; both ends count."""
-    if not lowest <= value <= highest:
-        raise ValueError(f"{key}: found {value}, expected {lowest} to {highest}")

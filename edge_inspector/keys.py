@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import NAME, read_table, read_toml
 from .errors import ConfigError, FailedError, MissingError
+from .tables import NAME, read_table, read_toml
 
 if TYPE_CHECKING:
     import zmq

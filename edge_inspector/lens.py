@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import read_table, read_toml
+from .tables import read_table, read_toml
 
 Points = NDArray[np.float64]  # [n, 2], x and y
 Row = tuple[float, float, float]

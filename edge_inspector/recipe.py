@@ -8,9 +8,9 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .config import read_file, read_table, read_toml
 from .errors import ConfigError
 from .lens import Lens, parse_lens
+from .tables import read_file, read_table, read_toml
 from .types import Severity
 from .zones import Zone
 

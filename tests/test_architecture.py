@@ -28,7 +28,7 @@ LAYERS = (
     ("grab", "infer", "publisher", "keeper", "endpoints", "gateways", "doorkeeper", "handshake", "gateway", "cameras",
      "runners", "models", "service", "realtime", "client"),
     ("station", "kept", "wire", "metrics", "mailbox", "ledger", "nms", "blobs", "preprocess", "judge",
-     "recipe", "lens", "zones", "keys", "config", "codec", "contract"),
+     "recipe", "lens", "zones", "keys", "config", "tables", "codec", "contract"),
     ("errors", "types"),
     ("",),  # the package itself, for its version
 )  # fmt: skip

@@ -21,7 +21,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .. import runners
-from ..config import read_file, read_table, read_toml
 from ..contract import INPUT, OUTPUTS, Tensor
 from ..errors import EngineMissing, FailedError, ModelRefused
 from ..models import builds, int8, manifest
@@ -32,6 +31,7 @@ from ..models.manifest import PRECISIONS, TARGETS, Build, Machine, Manifest
 from ..models.speed import median_ms
 from ..runners.base import Runner
 from ..service import log_to
+from ..tables import read_file, read_table, read_toml
 from .own_copy import own
 from .terminal import Block, bar
 

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from .. import runners
-from ..config import read_file, read_toml
 from ..errors import ConfigError
 from ..judge import judge
 from ..models.folder import Engine, find
 from ..preprocess import use_one_thread
 from ..recipe import Recipe, RecipeTables, fit_recipe, load_recipe, refuse_for_frame
+from ..tables import read_file, read_toml
 from ..types import Outcome, Verdict
 from .curve import Curve, draw_curve
 from .dataset import Sample, fingerprint, form_of, good_parts, read_dataset

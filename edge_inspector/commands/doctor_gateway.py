@@ -25,7 +25,7 @@ MARGIN_MS = 20.0  # for what the PLC's cycle adds before the deadline begins to 
 def is_gateway(path: Path) -> bool:
     """Whether a TOML file is a gateway's and no line's; a file that cannot be read is taken for a line's."""
     try:
-        from ..config import read_toml
+        from ..tables import read_toml
 
         tables = read_toml(path, path.read_bytes())
     except (InspectorError, ImportError, OSError):

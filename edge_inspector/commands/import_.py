@@ -16,11 +16,11 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from ..config import NAME, read_file, read_table, read_toml
 from ..errors import ConfigError, ModelRefused
 from ..models import int8
 from ..models.folder import ModelTables
 from ..models.heads.base import Hints
+from ..tables import NAME, read_file, read_table, read_toml
 from .importing import Wanted, make
 from .importing_texts import clean, next_steps, printable
 from .isolated import GB, isolated

@@ -6,9 +6,9 @@ import argparse
 import shlex
 from pathlib import Path
 
-from ..config import NAME
 from ..errors import ConfigError, FailedError
 from ..keys import CLIENTS, ROLES, SERVER, Client, is_key, make_pair, read_clients, read_public, write_clients
+from ..tables import NAME
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import at_least, checked_name, known_keys, read_file, read_table, read_toml, within
 from ..errors import ConfigError
+from ..tables import at_least, checked_name, known_keys, read_file, read_table, read_toml, within
 
 LINKS = ("modbus-server", "modbus-client")
 

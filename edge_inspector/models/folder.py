@@ -6,9 +6,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import read_file, read_table, read_toml
 from ..contract import OUTPUTS
 from ..errors import EngineMissing
+from ..tables import read_file, read_table, read_toml
 from ..wire import Identity
 from . import manifest
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..config import at_least, within
+from ..tables import at_least, within
 
 U32 = 1 << 32
 LEAD_MM = 60.0  # how far before the photo-eye a part is laid on the belt

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..config import at_least, known_keys, read_file, read_table, read_toml, within
 from ..errors import ConfigError
+from ..tables import at_least, known_keys, read_file, read_table, read_toml, within
 from .belt import BeltTable
 from .plc import PlcTable
 from .ports import ModbusTable

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..config import at_least, within
 from ..gateway.registers import SLOTS, U16, U32, Control, Result, Status, Trigger, Verdict, VisionBlock
+from ..tables import at_least, within
 
 GAP_MS = 100  # a result that is missing in the queue for so long will not come any more
 CLEAR_MS = 200  # between two attempts to clear an overrun

@@ -11,9 +11,9 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..config import within
 from ..errors import MissingError
 from ..gateway.registers import PLC_AT, PLC_SIZE, VISION_AT, VISION_SIZE, Registers
+from ..tables import within
 
 RECONNECT_S = 0.1
 TIMEOUT_S = 0.2  # for an answer; a PLC does not wait longer either

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from edge_inspector.cli import main as command
-from edge_inspector.config import NAME
 from edge_inspector.errors import ConfigError, InspectorError
+from edge_inspector.tables import NAME
 
 from .augment import Augment
 from .card import card_of
