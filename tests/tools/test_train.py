@@ -206,7 +206,7 @@ def test_options_that_could_do_nothing_are_refused(
     from tools.train.__main__ import main
 
     table = probabilities(tmp_path / "cells", 8)
-    for wrong in (["--opposites", "good/defective"], ["--augment", "heal=0.5"]):
+    for wrong in (["--opposites", "good/defective"], ["--augment", "heal=0.5"], ["--augment", "mosaic=0.5"]):
         given = words_of("classify", table, tmp_path / "engines" / "tiny", *wrong)
         monkeypatch.setattr(sys, "argv", ["tools.train", *given])
         assert main() != 0
@@ -296,6 +296,41 @@ def test_boxes_go_where_the_defects_go() -> None:
             clipped = placed[:, :4].clip(0, SIDE_PX)
             covers = (clipped[:, :2] - 6 <= seen[:2]).all(1) & (clipped[:, 2:] + 6 >= seen[2:]).all(1)
             assert covers.any(), (seed, seen, placed, area)
+
+
+def test_a_mosaic_shows_four_pictures_with_their_defects() -> None:
+    """Each in its corner, of its class, and a box around what is left of it."""
+    from tools.train.augment import mosaic
+
+    four = []
+    for label in range(4):
+        pixels = np.full((96, 128, 1), 20 + 10 * label, np.uint8)
+        pixels[30:60, 40:90] = 160 + 25 * label
+        four.append((pixels, np.array([[40, 30, 90, 60, label]], np.float32)))
+    whole = 0
+    for seed in range(60):
+        made, boxes = mosaic(four, np.random.default_rng(seed))
+        assert made.shape == (96, 128, 1)
+        whole += len(boxes) == 4
+        for x1, y1, x2, y2, label in boxes.round().astype(int):
+            mine = abs(made[..., 0] - (160.0 + 25 * label)) < 2
+            assert mine[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].all(), (seed, label)
+            assert mine.sum() <= (y2 - y1 + 2) * (x2 - x1 + 2) + 20, (seed, label)
+    assert whole > 10
+
+
+def test_at_the_end_there_are_no_mosaics(tmp_path: Path) -> None:
+    """What the camera takes is what it sees last."""
+    from tools.train.augment import Augment
+    from tools.train.data import Split, load
+    from tools.train.loop import Plan, Views
+
+    data = load("detect", [coco(tmp_path / "data", 8)], longer_px=96, split=Split(test=0, validate=0))
+    learn, plan = data.part("train"), Plan(epochs=10)
+    some, none = (Views(data, learn, augment=Augment(mosaic=share), plan=plan) for share in (1, 0))
+    for epoch in range(10):
+        same = [np.array_equal(some[epoch, n][0], none[epoch, n][0]) for n in range(len(learn))]
+        assert all(same) if epoch == 9 else not any(same), epoch
 
 
 def test_a_healed_defect_is_gone_with_its_box() -> None:

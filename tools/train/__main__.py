@@ -91,9 +91,10 @@ def main() -> int:
                 patience=args.patience, seed=args.seed)  # fmt: skip
     try:
         change = args.augment
-        if args.task == "classify" and (args.crop or args.opposites or change.paste or change.synthetic or change.heal):
-            raise ConfigError("--crop, --opposites, paste, synthetic and heal are for detect: the label of a whole "
-                              "picture would not follow")  # fmt: skip
+        added = change.paste or change.synthetic or change.heal or change.mosaic
+        if args.task == "classify" and (args.crop or args.opposites or added):
+            raise ConfigError("--crop, --opposites, paste, synthetic, heal and mosaic are for detect: the label of a "
+                              "whole picture would not follow")  # fmt: skip
         data = load(args.task, args.data, good=args.good, extra=args.extra, twins=args.twins, classes=args.classes,
                     opposites=args.opposites, longer_px=args.pixels, split=split)  # fmt: skip
         if args.mirrored and (args.task == "detect" or data.size[0] != data.size[1]):

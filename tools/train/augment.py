@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from edge_inspector.preprocess import GREY
 from edge_inspector.types import Pixels
 
+from .targets import visible
+
 Boxes = NDArray[np.float32]  # [n, 5]: x1, y1, x2, y2, class
 FOCUS = 0.7  # of the pieces of a large picture are cut around a defect
+LEAST_LEFT = 0.15  # of a defect that a mosaic cuts off: a piece of rust is rust
 INVERTED = 0.3  # of the pictures, where classes have opposites
 Look = Callable[[np.random.Generator], tuple[Pixels, Boxes]]  # draws another picture of the training part
 
@@ -26,7 +29,8 @@ class Augment:
     """How much of each. turns: flips and quarter turns (0 or 1). zoom, shift: shares; angle: degrees; light, contrast:
     shares of the whole range; blur, noise, paste, synthetic: how often, of one; noise_levels: grey levels. heal: how
     many of the defects give way to what the flawless twin shows. strokes: how often the lines of a black-and-white
-    picture become thicker or thinner; with it, every picture stays black and white when zoomed.
+    picture become thicker or thinner; with it, every picture stays black and white when zoomed. mosaic: how often four
+    pictures are put together as one, with smaller defects.
     """
 
     turns: float = 1.0
@@ -42,6 +46,7 @@ class Augment:
     synthetic: float = 0.0
     heal: float = 0.0
     strokes: float = 0.0
+    mosaic: float = 0.0
 
     def apply(
         self,
@@ -57,6 +62,9 @@ class Augment:
 
         twin: the same part without defects. opposites: what each class turns into when black and white change places.
         """
+        if random.random() < self.mosaic:
+            pixels, boxes = mosaic([(pixels, boxes), *(another(random) for _ in range(3))], random)
+            twin = None
         middles = np.asarray((boxes[:, :2] + boxes[:, 2:4]) / 2, np.float32)
         if self.heal and twin is not None:
             pixels, boxes = healed(pixels, boxes, twin, random.random(len(boxes)) < self.heal)
@@ -138,6 +146,24 @@ def healed(pixels: Pixels, boxes: Boxes, twin: Pixels, chosen: NDArray[np.bool_]
         x1, y1, x2, y2 = corners[n]
         made[y1:y2, x1:x2] = twin[y1:y2, x1:x2]
     return made, boxes[stay]
+
+
+def mosaic(four: list[tuple[Pixels, Boxes]], random: np.random.Generator) -> tuple[Pixels, Boxes]:
+    """One picture of four, smaller or cut off (Bochkovskiy et al. 2020, arXiv 2004.10934), as large as each was."""
+    height, width = four[0][0].shape[:2]
+    middle_x, middle_y = (int(side * random.uniform(0.3, 0.7)) for side in (width, height))
+    made, found = np.empty_like(four[0][0]), []
+    for n, (pixels, boxes) in enumerate(four):
+        x1, x2 = ((0, middle_x), (middle_x, width))[n % 2]
+        y1, y2 = ((0, middle_y), (middle_y, height))[n // 2]
+        wide, high = x2 - x1, y2 - y1
+        scale = random.uniform(max(wide / width, high / height), 1)
+        small = cv2.resize(pixels, (max(wide, round(width * scale)), max(high, round(height * scale))))
+        x, y = (int(random.integers(0, more + 1)) for more in (small.shape[1] - wide, small.shape[0] - high))
+        made[y1:y2, x1:x2] = small.reshape(*small.shape[:2], -1)[y : y + high, x : x + wide]
+        placed = boxes * np.array([scale] * 4 + [1], np.float32) - np.array([x, y, x, y, 0], np.float32)
+        found.append(visible(placed, (high, wide), LEAST_LEFT) + np.array([x1, y1, x1, y1, 0], np.float32))
+    return made, np.concatenate(found)
 
 
 def paste(

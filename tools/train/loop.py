@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import dataclasses
 import itertools
 import math
 import os
@@ -38,6 +39,7 @@ from .targets import target_of, visible
 NMS_IOU = 0.5
 LEAST_SCORE = 0.01
 KEPT_BYTES = 1e9  # in each of the processes that prepare pictures
+LATE = 0.85  # of the epochs; after it no mosaics, which no camera takes (as in YOLOX, Ge et al. 2021)
 SLOW = 0.2  # of the rate, for what was trained before
 LAST, BEST, LOG = "last.pt", "best.pt", "log.csv"
 COLUMNS = ("epoch", "loss", "figure", "rate", "seconds")
@@ -68,6 +70,8 @@ class Views(Dataset[Item]):
     def __init__(self, data: DataSet, examples: list[Example], *, augment: Augment, plan: Plan) -> None:
         self._data, self._examples, self._augment, self._plan = data, examples, augment, plan
         self._most = max((len(example.boxes) for example in examples), default=0) + 2
+        if augment.mosaic:
+            self._most *= 4
         self._kept: dict[tuple[int, bool], NDArray[np.uint8]] = {}
         self._size = (plan.crop_px, plan.crop_px) if plan.crop_px else data.size
 
@@ -78,7 +82,9 @@ class Views(Dataset[Item]):
         epoch, number = key
         example, draw = self._examples[number], np.random.default_rng((self._plan.seed, epoch, number))
         twin = self._read(number, twin=True) if self._augment.heal and example.twin else None
-        pixels, boxes = self._augment.apply(
+        late = epoch >= LATE * self._plan.epochs
+        augment = dataclasses.replace(self._augment, mosaic=0) if late else self._augment
+        pixels, boxes = augment.apply(
             self._read(number), example.boxes, self._size, draw, another=self._another, twin=twin,
             opposites=self._data.opposites,
         )  # fmt: skip

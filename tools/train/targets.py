@@ -46,9 +46,9 @@ def target_of(boxes: NDArray[np.float32], *, classes: int, size: tuple[int, int]
     return maps
 
 
-def visible(boxes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """The boxes, cut off at the edges of a picture of (height, width), without those that are mostly outside."""
+def visible(boxes: NDArray[np.float32], size: tuple[int, int], least: float = LEAST_SEEN) -> NDArray[np.float32]:
+    """The boxes, cut off at the edges of a picture of (height, width); `least` of a box's area must be inside."""
     cut = boxes.copy()
     cut[:, :4] = cut[:, :4].clip(0, (size[1], size[0], size[1], size[0]))
     area, whole = (np.prod(each[:, 2:4] - each[:, :2], axis=1) for each in (cut, boxes))
-    return np.asarray(cut[area >= LEAST_SEEN * whole.clip(1e-6)], np.float32)
+    return np.asarray(cut[area >= least * whole.clip(1e-6)], np.float32)
