@@ -27,7 +27,8 @@ from ..recipe import Recipe, RecipeTables, fit_recipe, load_recipe, refuse_for_f
 from ..tables import read_file, read_toml
 from ..types import Outcome, Verdict
 from .curve import Curve, draw_curve
-from .dataset import Sample, fingerprint, form_of, good_parts, read_dataset
+from .dataset import Sample, fingerprint, good_parts, read_dataset
+from .dataset_layout import form_of
 from .labelled_parts import LabelledPart, evidence_of, folds_of, look_at
 from .looking import Looker
 from .operating_point import Choice, allowed_escapes, choose, cross_validate

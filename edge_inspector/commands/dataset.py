@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..cameras.replay import SUFFIXES
 from ..errors import CameraMissing, ConfigError
+from .dataset_layout import GOOD, folder_of, form_of, picture_of, pictures, pictures_and_labels, table_of
 from .looking import read_picture
 from .yolo_names import yolo_names
 
-GOOD, DEFECTIVE = "good", "defective"
+DEFECTIVE = "defective"
 Labels = tuple[str, ...] | None  # the names that are known; None: every name is taken
 Skipped = dict[Path, str] | None  # pictures that are missing or cannot be read, and why; None: they are an error
 
@@ -42,23 +42,6 @@ class Sample:
     probability: float | None = None
 
 
-def form_of(data: Path, annotations: Path | None = None) -> str:
-    """Which form the data has: COCO, VOC, YOLO, CSV or folders. Raises ConfigError where it is none of them."""
-    if data.is_file() or annotations is not None:
-        return "CSV" if (annotations or data).suffix.lower() == ".csv" else "COCO"
-    for name, form in (("annotations.json", "COCO"), ("annotations/*.xml", "VOC"), ("labels/*.txt", "YOLO")):
-        if any(data.glob(name)):
-            return form
-    if (data / "labels.csv").is_file():
-        return "CSV"
-    if data.is_dir() and any(pictures(each) for each in data.iterdir() if each.is_dir() and each.name != "images"):
-        return "folders"
-    raise ConfigError(
-        f"{data}: found no labelled data, expected annotations.json (COCO), annotations/*.xml and images/ (VOC), "
-        f"labels/*.txt and images/ (YOLO), labels.csv (CSV), or the folder {GOOD}/ and one for each class"
-    )
-
-
 def read_dataset(
     data: Path,
     labels: Labels,
@@ -74,12 +57,12 @@ def read_dataset(
     images/ there. In folders and CSV a label is for a whole picture, so its box is all of it; that of a good part is
     "good" or one of `good`. skipped: where given, missing and broken pictures go in there and are no error.
     """
-    form, folder = form_of(data, annotations), data.parent if data.is_file() else data
-    table = _table(data, annotations, form)
+    form, folder = form_of(data, annotations), folder_of(data)
     if form == "COCO":
-        samples = _coco(table, folder, labels, skipped)
+        samples = _coco(table_of(data, annotations, form), folder, labels, skipped)
     elif form == "CSV":
-        rows = [(row, _file(folder, row.file, row.where, skipped)) for row in _csv(table, labels, good)]
+        table = table_of(data, annotations, form)
+        rows = [(row, _file(table, folder, row.file, row.where, skipped)) for row in _csv(table, labels, good)]
         samples = [
             Sample(sample.image, sample.boxes, row.probability)
             for row, file in rows
@@ -88,14 +71,15 @@ def read_dataset(
         ]
     elif form == "folders":
         samples = _folders(folder, labels, good, skipped)
-    elif form == "VOC":
-        _note_missing(folder / "annotations", "*.xml", folder, skipped)
-        samples = [_voc(folder / "annotations" / f"{path.stem}.xml", path, labels) for path in _images(folder)]
     else:
-        names = yolo_names(folder) or labels or labels_of(folder)
-        _note_missing(folder / "labels", "*.txt", folder, skipped)
-        paths = [(folder / "labels" / f"{path.stem}.txt", path) for path in _images(folder)]
-        samples = [sample for text, path in paths for sample in _yolo(text, path, names, labels, skipped)]
+        pairs, missing = pictures_and_labels(folder, form)
+        if skipped is not None:
+            skipped.update(dict.fromkeys(missing, "is missing"))
+        if form == "VOC":
+            samples = [_voc(path, image, labels) for image, path in pairs]
+        else:
+            names = yolo_names(folder) or labels or labels_of(folder)
+            samples = [sample for image, path in pairs for sample in _yolo(path, image, names, labels, skipped)]
     if not samples:
         raise ConfigError(f"{data}: found no pictures, expected some with labels ({form})")
     return sorted(samples, key=lambda sample: sample.image)
@@ -105,7 +89,7 @@ def labels_of(data: Path, *, annotations: Path | None = None, good: tuple[str, .
     """The classes of defects in a data set, in the same order every time: by COCO's id, YOLO's number, or name."""
     form = form_of(data, annotations)
     if form == "COCO":
-        path = _table(data, annotations, form)
+        path = table_of(data, annotations, form)
         return tuple(name for _, name in sorted(_categories(path, _tables(path)).items()))
     if form == "YOLO":
         names = yolo_names(data)
@@ -116,16 +100,10 @@ def labels_of(data: Path, *, annotations: Path | None = None, good: tuple[str, .
         samples = read_dataset(data, None, skipped={})
         return tuple(sorted({box.label for sample in samples for box in sample.boxes or ()}))
     if form == "CSV":
-        found = {row.label for row in _csv(_table(data, annotations, form), None, good)}
+        found = {row.label for row in _csv(table_of(data, annotations, form), None, good)}
     else:
         found = {each.name for each in data.iterdir() if each.is_dir() and pictures(each)}
     return tuple(sorted(found - {GOOD, "", *good}))
-
-
-def _table(data: Path, annotations: Path | None, form: str) -> Path:
-    """The one file with all labels, where the form has one."""
-    inside = data / ("labels.csv" if form == "CSV" else "annotations.json")
-    return annotations or (data if data.is_file() else inside)
 
 
 def good_parts(folder: Path) -> list[Sample]:
@@ -134,11 +112,6 @@ def good_parts(folder: Path) -> list[Sample]:
     if not found:
         raise ConfigError(f"{folder}: found no pictures, expected those of good parts")
     return [Sample(path, ()) for path in found]
-
-
-def pictures(folder: Path) -> list[Path]:
-    """The pictures right in a folder, by name."""
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def fingerprint(samples: list[Sample], folder: Path) -> str:
@@ -171,7 +144,7 @@ def _coco(path: Path, folder: Path, labels: Labels, skipped: Skipped) -> list[Sa
     samples = []
     for n, entry in enumerate(tables["images"]):
         where = f"{path}: images[{n}]"
-        image = _file(folder, _key(entry, "file_name", str, where), f"{where}.file_name", skipped)
+        image = _file(path, folder, _key(entry, "file_name", str, where), f"{where}.file_name", skipped)
         samples += [Sample(image, tuple(boxes[entry["id"]]))] if image else []
     return samples
 
@@ -315,14 +288,6 @@ def _folders(folder: Path, labels: Labels, good: tuple[str, ...], skipped: Skipp
     ]
 
 
-def _note_missing(labels: Path, pattern: str, folder: Path, skipped: Skipped) -> None:
-    """Label files without a picture, where the caller asks to be told."""
-    if skipped is not None:
-        there = {path.stem for path in _images(folder)} | {"classes"}
-        absent = [path.stem for path in labels.glob(pattern) if path.stem not in there]
-        skipped.update({folder / "images" / stem: "is missing" for stem in absent})
-
-
 def _size(image: Path, skipped: Skipped) -> tuple[int, int] | None:
     """The picture's (height, width); None where it cannot be read, and that is no error."""
     try:
@@ -335,19 +300,14 @@ def _size(image: Path, skipped: Skipped) -> tuple[int, int] | None:
     return height, width
 
 
-def _images(folder: Path) -> list[Path]:
-    return pictures(folder / "images") or pictures(folder)
-
-
-def _file(folder: Path, name: str, where: str, skipped: Skipped) -> Path | None:
+def _file(table: Path, folder: Path, name: str, where: str, skipped: Skipped) -> Path | None:
     """The picture that a COCO or CSV file names; None where it is missing, and that is no error."""
-    for path in (folder / name, folder / "images" / name, folder.parent / name):
-        if path.is_file():
-            return path
-    if skipped is None:
-        raise ConfigError(f'{where}: found "{name}", expected a picture that is there: {folder / name}')
-    skipped[folder / name] = "is missing"
-    return None
+    path = picture_of(table, folder, name)
+    if path is None:
+        if skipped is None:
+            raise ConfigError(f'{where}: found "{name}", expected a picture that is there: {folder / name}')
+        skipped[folder / name] = "is missing"
+    return path
 
 
 def _known(name: str, labels: Labels, where: str) -> str:

@@ -13,7 +13,7 @@ from ..models.folder import ModelTables
 from ..recipe import Recipe
 from . import evaluate_boxes as boxes
 from . import evaluate_coco as coco
-from .dataset import GOOD
+from .dataset_layout import GOOD
 from .evaluate_boxes import Counts, Scored
 from .evaluate_run import Seen
 from .operating_point import at_least, at_most

@@ -31,7 +31,7 @@ class Exported:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to take, and what to make of it."""
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the line keeps pictures: its keep_folder")
-    parser.add_argument("--format", choices=("coco", "yolo"), required=True, help="annotations.json, or labels/*.txt")
+    parser.add_argument("--format", choices=("coco", "yolo"), required=True, help="annotations/*.json, or labels/*.txt")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder, empty or not there yet")
     parser.add_argument("--since", type=_time, metavar="TIME", help="only later ones, UTC: 2026-01-31T06:00")
     parser.add_argument("--station", metavar="NAME", help="only of this station")
@@ -122,7 +122,8 @@ def _coco(exported: list[Exported], labels: list[str], out: Path) -> None:
             )  # fmt: skip
     categories = [{"id": n, "name": label, "supercategory": ""} for n, label in enumerate(labels, start=1)]
     tables = {"images": images, "annotations": annotations, "categories": categories}
-    (out / "annotations.json").write_text(json.dumps(tables))
+    (out / "annotations").mkdir()
+    (out / "annotations" / "instances_default.json").write_text(json.dumps(tables))
 
 
 def _yolo(exported: list[Exported], labels: list[str], out: Path) -> None:
@@ -136,6 +137,7 @@ def _yolo(exported: list[Exported], labels: list[str], out: Path) -> None:
             lines.append(" ".join([str(labels.index(label)), *(f"{share:.6f}" for share in shares)]) + "\n")
         (out / "labels" / each.name).with_suffix(".txt").write_text("".join(lines))
     names = "".join(f"  {n}: {json.dumps(label, ensure_ascii=False)}\n" for n, label in enumerate(labels))
+    (out / "classes.txt").write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")  # for Label Studio
     # both the same: how they are divided is for whoever trains
     (out / "data.yaml").write_text(f"path: .\ntrain: images\nval: images\nnames:\n{names}", encoding="utf-8")
 

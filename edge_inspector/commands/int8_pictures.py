@@ -13,13 +13,13 @@ from ..errors import CameraMissing, ModelRefused
 from ..models.folder import ModelTables
 from ..preprocess import Letterbox
 from ..types import Pixels
-from .dataset import GOOD, Sample, pictures, read_dataset
+from .dataset import Sample, read_dataset
+from .dataset_layout import GOOD, form_of_files, pictures
 from .looking import read_picture
 
 LEAST, FEWEST = 100, 10
 MOST_LEARNED, MOST_MEASURED = 200, 300
 TOLD = 3
-LABELS = ("annotations", "labels")  # folders in which VOC and YOLO have them
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,7 @@ def _samples(folder: Path, tables: ModelTables, annotations: Path | None) -> lis
     if annotations is None and plain:
         return [Sample(path, None) for path in plain]
     inner = {each.name for each in folder.iterdir() if each.is_dir() and pictures(each)}
-    beside = (folder / "annotations.json").is_file() or any((folder / each).is_dir() for each in LABELS)
-    if annotations is not None or beside or (inner and inner <= {GOOD, *tables.labels}):
+    if annotations is not None or form_of_files(folder) or (inner and inner <= {GOOD, *tables.labels}):
         return read_dataset(folder, tables.labels, annotations=annotations)
     return [Sample(path, None) for each in sorted(folder.rglob("*")) if each.is_dir() for path in pictures(each)]
 

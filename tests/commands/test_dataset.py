@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_inspector.commands.dataset import Box, Sample, fingerprint, form_of, good_parts, labels_of, read_dataset
+from edge_inspector.commands.dataset import Box, Sample, fingerprint, good_parts, labels_of, read_dataset
+from edge_inspector.commands.dataset_layout import form_of
 from edge_inspector.errors import ConfigError
 
 LABELS = ("scratch", "dent")
@@ -70,6 +71,41 @@ def test_all_forms_mean_the_same(two: Path, form: str) -> None:
         Sample(two / "images" / "a.png", (BOX,)),
         Sample(two / "images" / "b.png", ()),
     ]
+
+
+@pytest.mark.parametrize(
+    ("images", "files"),
+    [
+        pytest.param("images", {"annotations/instances_default.json": json.dumps(coco())}, id="CVAT, COCO"),
+        pytest.param("images/train", {"annotations/instances_train.json": json.dumps(coco())}, id="CVAT, a part"),
+        pytest.param("train", {"annotations/instances_train.json": json.dumps(coco())}, id="COCO's own"),
+        pytest.param("", {"_annotations.coco.json": json.dumps(coco())}, id="Roboflow"),
+        pytest.param("JPEGImages", {"Annotations/a.xml": voc(), "Annotations/b.xml": "<annotation/>"}, id="VOC's own"),
+        pytest.param("images/train", {"labels/train/a.txt": "1 0.25 0.5 0.25 0.5", "labels/train/b.txt": ""},
+                     id="Ultralytics"),
+        pytest.param("obj_train_data", {"obj_train_data/a.txt": "1 0.25 0.5 0.25 0.5", "obj_train_data/b.txt": ""},
+                     id="Darknet"),
+    ],
+)  # fmt: skip
+def test_the_layouts_of_other_tools(tmp_path: Path, images: str, files: dict[str, str]) -> None:
+    """As they write it, without moving a file."""
+    for name in ("a", "b"):
+        picture(tmp_path / images / f"{name}.png")
+    for name, content in files.items():
+        text(tmp_path / name, content)
+    for data in (tmp_path, *(tmp_path / name for name in files if name.endswith("json"))):
+        skipped: dict[Path, str] = {}
+        assert [each.boxes for each in read_dataset(data, LABELS, skipped=skipped)] == [(BOX,), ()]
+        assert not skipped
+
+
+def test_one_of_several_coco_files_has_to_be_named(two: Path) -> None:
+    """Which pictures are meant nobody can know."""
+    text(two / "annotations" / "instances_a.json", json.dumps(coco()))
+    text(two / "annotations" / "instances_b.json", json.dumps(coco()))
+    with pytest.raises(ConfigError, match=r"found 2 COCO files, expected the name of one .*instances_a\.json"):
+        read_dataset(two, LABELS)
+    assert len(read_dataset(two / "annotations" / "instances_b.json", LABELS)) == 2
 
 
 @pytest.mark.parametrize(("name", "content"), [("annotations/a.xml", voc()), ("labels/a.txt", "1 0.25 0.5 0.25 0.5")])

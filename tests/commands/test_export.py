@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edge_inspector.cli import main
-from edge_inspector.commands.dataset import Box, form_of, labels_of, read_dataset
+from edge_inspector.commands.dataset import Box, labels_of, read_dataset
+from edge_inspector.commands.dataset_layout import form_of
 from edge_inspector.commands.looking import read_picture
 from edge_inspector.errors import ConfigError
 
@@ -80,7 +81,7 @@ def test_nothing_but_faults_is_no_data_set(kept: Path, tmp_path: Path, form: str
 def test_a_correction_is_read(kept: Path, tmp_path: Path) -> None:
     """A false reject, whose box a person has taken away, is a good part; a new box is a defect."""
     assert export(kept, tmp_path / "coco", "coco") == 0
-    path = tmp_path / "coco" / "annotations.json"
+    path = tmp_path / "coco" / "annotations" / "instances_default.json"
     tables = json.loads(path.read_bytes())
     gone = tables["annotations"].pop(0)
     path.write_text(json.dumps(tables))

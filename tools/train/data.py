@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_inspector.commands.dataset import GOOD, Sample, good_parts, labels_of, read_dataset
+from edge_inspector.commands.dataset import Sample, good_parts, labels_of, read_dataset
+from edge_inspector.commands.dataset_layout import GOOD
 from edge_inspector.commands.looking import read_picture
 from edge_inspector.commands.terminal import Block, bar
 from edge_inspector.errors import ConfigError
