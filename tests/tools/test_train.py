@@ -155,6 +155,24 @@ def test_the_end_of_the_schedule_counts_and_without_it_the_best(
             assert torch.equal(state[name], value), name
 
 
+def test_it_begins_with_the_mean_of_former_runs(tmp_path: Path) -> None:
+    """Weight by weight; and says which file does not fit."""
+    import torch
+
+    from edge_inspector.errors import ConfigError
+    from tools.train.loop import begin_with
+    from tools.train.model import Net
+
+    files, nets = [tmp_path / name for name in ("a.pt", "b.pt")], [Net(2, size="small") for _ in range(3)]
+    for file, net in zip(files, nets, strict=False):
+        torch.save(net.state_dict(), file)
+    begin_with(files, nets[2])
+    for first, second, mean in zip(*(net.parameters() for net in nets), strict=True):
+        assert torch.allclose(mean, (first + second) / 2)
+    with pytest.raises(ConfigError, match=r"--start .*b\.pt: does not fit this network"):
+        begin_with(files[1:], Net(3, size="small"))
+
+
 def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     """Nobody's run is overwritten or mixed with another."""
     data, engine, said = coco(tmp_path / "data"), tmp_path / "engines" / "tiny", tmp_path / "said.txt"

@@ -72,12 +72,8 @@ def arguments() -> argparse.ArgumentParser:
     add("--patience", type=int, default=plan.patience, help=f"epochs without progress, then it ends ({plan.patience})")
     add("--augment", type=_augment, default=Augment(), metavar="KEY=VALUE,...",
         help=", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(Augment)))  # fmt: skip
-    add(
-        "--start",
-        type=Path,
-        metavar="FILE",
-        help="begin with the weights of a former run: its best.pt",
-    )
+    add("--start", type=Path, nargs="+", default=[], metavar="FILE",
+        help="begin with the weights of a former run: its best.pt; of several, with their mean")  # fmt: skip
     add("--seed", type=int, default=plan.seed)
     return parser
 

@@ -14,7 +14,7 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,14 +201,23 @@ def train(data: DataSet, net: nn.Module, filters: nn.Module, run: Path, *, augme
     return average.cpu().eval()
 
 
-def begin_with(weights: Path, net: nn.Module) -> None:
-    """Take the weights of a former run. Raises ConfigError where they are of another network or other classes."""
-    try:
-        net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ConfigError(
-            f"--start {weights}: does not fit this network: {str(error).splitlines()[-1].strip()}"
-        ) from None
+def begin_with(files: Sequence[Path], net: nn.Module) -> None:
+    """Take the weights of former runs; of several, where each began with another, the mean (Wortsman et al. 2022).
+
+    arXiv 2203.05482. Raises ConfigError where they are of another network or other classes.
+    """
+    states = []
+    for path in files:
+        try:
+            net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+            raise ConfigError(
+                f"--start {path}: does not fit this network: {str(error).splitlines()[-1].strip()}"
+            ) from None
+        states.append(copy.deepcopy(net.state_dict()))
+    for name, value in net.state_dict().items():
+        if value.dtype.is_floating_point:
+            value.copy_(torch.stack([state[name] for state in states]).mean(0))
 
 
 def measure(data: DataSet, examples: list[Example], inspector: Inspector) -> float:
