@@ -73,6 +73,8 @@ def read_dataset(
         samples = _folders(folder, labels, good, skipped)
     else:
         pairs, missing = pictures_and_labels(folder, form)
+        if missing and skipped is None:
+            raise ConfigError(f"{missing[0]}: found labels for it ({form}), expected a picture that is there")
         if skipped is not None:
             skipped.update(dict.fromkeys(missing, "is missing"))
         if form == "VOC":

@@ -233,13 +233,15 @@ def test_missing_and_broken_pictures_can_be_skipped(two: Path) -> None:
 
 @pytest.mark.parametrize(("folder", "suffix"), [("annotations", "xml"), ("labels", "txt")])
 def test_labels_without_a_picture_are_told(two: Path, folder: str, suffix: str) -> None:
-    """Where the caller asks for what is missing; what names the classes is no label."""
+    """Where the caller asks for what is missing, else they are refused; what names the classes is no label."""
     text(two / folder / f"a.{suffix}", voc() if suffix == "xml" else "1 0.25 0.5 0.25 0.5")
     text(two / folder / f"gone.{suffix}", "")
     text(two / "labels" / "classes.txt", "scratch\ndent\n")
     skipped: dict[Path, str] = {}
     assert [each.boxes for each in read_dataset(two, LABELS, skipped=skipped)] == [(BOX,), None]
     assert skipped == {two / "images" / "gone": "is missing"}
+    with pytest.raises(ConfigError, match=r"gone: found labels for it .*, expected a picture that is there"):
+        read_dataset(two, LABELS)
 
 
 def test_a_polygon_of_yolo_is_the_box_around_it(two: Path) -> None:
